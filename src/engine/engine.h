@@ -1,0 +1,143 @@
+// The engine: a model opened under a memory budget, and one timeline of tokens over it.
+//
+//   auto engine  = Engine::open(options);         // reads the header, decides the mode, loads what stays resident
+//   auto session = (*engine)->new_session();      // owns a KV cache
+//   session->evaluate(tokens, LogitsWanted::kLast);
+//
+// Thread contract: an Engine and its sessions belong to one thread at a time; only Session::cancel may be called from
+// any thread. The tokenizer functions are const and thread-safe.
+// Errors: a read that fails for good ends the evaluate() in hand with kReadFailed; the session goes back to the position
+// it had before, and the next call works if the device does.
+#pragma once
+
+#include "base/status.h"
+#include "gguf/model_shape.h"
+#include "storage/fault_reader.h"
+#include "storage/reader.h"
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace hypura::engine {
+
+using Token = int32_t;
+
+enum class Mode {
+    kAuto,      // chosen by arithmetic; Report::reason says why
+    kResident,  // plain libllama, every weight in memory, its own weight repacking on
+    kStream,    // resident weights in memory, the rest in slots filled from the file
+    kMmap,      // plain libllama over the page cache
+};
+std::string_view to_string(Mode mode);
+std::optional<Mode> parse_mode(std::string_view text);
+
+struct LoadProgress {
+    uint64_t done_bytes = 0;
+    uint64_t total_bytes = 0;
+};
+
+struct EngineOptions {
+    std::string model_path;
+    Mode mode = Mode::kAuto;
+    uint64_t ram_bytes = 0;       // everything the process may hold; 0: what is really available, less a margin
+    uint64_t weights_bytes = 0;   // resident weights and slots alone; 0: what ram_bytes leaves
+    uint32_t context_tokens = 0;  // 0: the model's training context, at most 4096
+    uint32_t batch_tokens = 512;  // most tokens a pass; lowered where a layer's experts would not fit the slots
+    uint32_t threads = 0;         // 0: usable cores
+    bool plain_reference = false; // unmodified libllama without repacking: what `verify` compares with
+    storage::ReaderOptions reader;
+    storage::FaultPlan fault;     // tests only
+    std::function<void(const LoadProgress&)> on_load;  // may be empty; called on the opening thread
+};
+
+// What was decided at opening, and what happened since: the closing summary, --stats and the server's metrics.
+struct Report {
+    Mode mode = Mode::kAuto;      // never kAuto
+    std::string reason;           // one sentence
+    uint64_t model_bytes = 0;     // all tensors
+    uint64_t resident_bytes = 0;  // weights that stay in memory
+    uint64_t streamed_bytes = 0;  // weights that live in the file
+    uint64_t slot_bytes = 0;      // memory for streamed weights
+    uint64_t kv_cache_bytes = 0;
+    uint64_t compute_bytes = 0;   // libllama's compute buffers
+    uint64_t ram_bytes = 0;       // the budget that was applied; 0: none
+    uint32_t batch_tokens = 0;    // after lowering
+    bool direct_io = false;
+    std::string reader;           // "io_uring", "pread"; empty when nothing is streamed
+    int64_t load_us = 0;
+
+    // Since opening. A demand is one (pass, layer, expert) or one (pass, streamed tensor).
+    uint64_t demands = 0;
+    uint64_t hits = 0;            // already in memory
+    uint64_t evictions = 0;
+    int64_t wait_us = 0;          // the computation stood still for reads
+    storage::ReadCounters reads;  // streaming only; loading is in load_reads
+    storage::ReadCounters load_reads;
+
+    // One line per streamed or deliberately resident group: "48 expert tensors streamed", "blk.0.x: resident, read by ADD".
+    std::vector<std::string> notes;
+    std::vector<uint64_t> evictions_by_layer;
+};
+
+enum class LogitsWanted { kLast, kAll };
+
+class Session {
+public:
+    virtual ~Session() = default;
+
+    // Appends `tokens` to the timeline; cuts them into passes of at most batch_tokens. `progress` (may be empty) gets
+    // the number of tokens done after each pass; returning false stops with kCancelled.
+    virtual Status evaluate(std::span<const Token> tokens, LogitsWanted wanted,
+                            const std::function<bool(size_t)>& progress = {}) = 0;
+
+    // Row `index` of the last evaluate(): [vocabulary_tokens] floats. kLast: only row 0, of the last token.
+    // Valid until the next call.
+    virtual std::span<const float> logits(size_t index) const = 0;
+
+    virtual uint32_t position() const = 0;  // tokens on the timeline
+    virtual uint32_t context_tokens() const = 0;
+    // Drops tokens from `position` on. kUnsupportedModel where the architecture keeps no such history (recurrent state);
+    // the timeline is then empty.
+    virtual Status rewind(uint32_t position) = 0;
+    virtual void clear() = 0;
+
+    // Makes an evaluate() in flight return kCancelled soon. Any thread.
+    virtual void cancel() = 0;
+};
+
+class Engine {
+public:
+    virtual ~Engine() = default;
+
+    // Errors: everything gguf::open_model says; kBudgetTooSmall with the smallest budget that would work and why;
+    // kUnsupportedModel when libllama refuses the file.
+    static Result<std::unique_ptr<Engine>> open(const EngineOptions& options);
+
+    // One session at a time; a second call while one lives is kInvalidArgument.
+    virtual Result<std::unique_ptr<Session>> new_session() = 0;
+
+    virtual const gguf::ModelFile& file() const = 0;
+    virtual const gguf::ModelShape& shape() const = 0;
+    virtual Report report() const = 0;
+
+    // ---- vocabulary; a model without one has vocabulary_tokens() logits all the same -------------------------------
+    virtual bool has_vocabulary() const = 0;
+    virtual uint32_t vocabulary_tokens() const = 0;
+    // `add_special`: BOS/EOS as the model wants them; `parse_special`: text such as <|im_end|> becomes its token.
+    virtual Result<std::vector<Token>> tokenize(std::string_view text, bool add_special, bool parse_special) const = 0;
+    virtual std::string piece(Token token, bool special) const = 0;  // bytes; may be part of a UTF-8 sequence
+    virtual bool ends_generation(Token token) const = 0;
+    virtual std::optional<std::string> chat_template_source() const = 0;
+    virtual Token bos_token() const = 0;  // -1: none
+    virtual Token eos_token() const = 0;
+    virtual bool adds_bos() const = 0;
+};
+
+}  // namespace hypura::engine
