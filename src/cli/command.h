@@ -1,0 +1,52 @@
+// How a subcommand plugs into the program.
+//
+// A command is one function that adds a subcommand with its flags to the CLI11 app. Parsing only stores what was asked;
+// the work is `context.action`, which main() runs after a successful parse and whose error becomes the exit code:
+//
+//   void add_inspect(CLI::App& app, CommandContext& context) {
+//       auto flags = std::make_shared<InspectFlags>();
+//       CLI::App* command = app.add_subcommand("inspect", "Show what a model file says about itself");
+//       command->add_option("MODEL", flags->model_path, "a GGUF file")->required();
+//       command->callback([flags, &context] { context.action = [flags] { return inspect(*flags); }; });
+//   }
+//
+// Commands print results to stdout and everything else to stderr; they never exit and never print their own error.
+#pragma once
+
+#include "base/status.h"
+
+#include <functional>
+#include <string>
+
+namespace CLI {
+class App;
+}
+
+namespace hypura::cli {
+
+// What the program learns from its surroundings, read once by main(): nothing else looks at the environment.
+struct Environment {
+    bool stdin_is_terminal = false;
+    bool stdout_is_terminal = false;
+    bool stderr_is_terminal = false;
+    bool colours = false;         // stderr is a terminal, TERM is not "dumb" and NO_COLOR is empty
+    std::string state_directory;  // $XDG_STATE_HOME/hypura; empty when there is no home
+};
+
+struct CommandContext {
+    Environment environment;
+    std::function<Status()> action;  // set by the subcommand that was chosen
+};
+
+// The table in main.cpp, in the order of the help text.
+struct Command {
+    void (*add)(CLI::App& app, CommandContext& context);
+};
+
+void add_run(CLI::App& app, CommandContext& context);
+void add_verify(CLI::App& app, CommandContext& context);
+void add_logits(CLI::App& app, CommandContext& context);
+void add_inspect(CLI::App& app, CommandContext& context);
+void add_make_model(CLI::App& app, CommandContext& context);
+
+}  // namespace hypura::cli
