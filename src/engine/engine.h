@@ -51,6 +51,7 @@ struct EngineOptions {
     uint32_t context_tokens = 0;  // 0: the model's training context, at most 4096
     uint32_t batch_tokens = 512;  // most tokens a pass; lowered where a layer's experts would not fit the slots
     uint32_t threads = 0;         // 0: usable cores
+    bool smallest_pool = false;   // kStream: the least memory that works, whatever the budgets say
     bool plain_reference = false; // unmodified libllama without repacking: what `verify` compares with
     storage::ReaderOptions reader;
     storage::FaultPlan fault;     // tests only
@@ -65,8 +66,7 @@ struct Report {
     uint64_t resident_bytes = 0;  // weights that stay in memory
     uint64_t streamed_bytes = 0;  // weights that live in the file
     uint64_t slot_bytes = 0;      // memory for streamed weights
-    uint64_t kv_cache_bytes = 0;
-    uint64_t compute_bytes = 0;   // libllama's compute buffers
+    uint64_t context_bytes = 0;   // KV cache and libllama's compute buffers; 0: not measured (plain modes)
     uint64_t ram_bytes = 0;       // the budget that was applied; 0: none
     uint32_t batch_tokens = 0;    // after lowering
     bool direct_io = false;

@@ -1,0 +1,84 @@
+#include "engine/graph_capture.h"
+
+#include <algorithm>
+
+namespace hypura::engine {
+namespace {
+
+WeightUse use_as(const ggml_tensor& node, int source_index, const ggml_tensor& weight) {
+    const bool whole_weight = node.src[source_index] == &weight;  // not through a view of it
+    if (!whole_weight || source_index != 0) return WeightUse::kOther;
+    if (node.op == GGML_OP_MUL_MAT_ID && node.src[2]->type == GGML_TYPE_I32) return WeightUse::kExperts;
+    if (node.op == GGML_OP_MUL_MAT && weight.ne[2] == 1 && weight.ne[3] == 1) return WeightUse::kDense;
+    return WeightUse::kOther;
+}
+
+void make_resident(CapturedWeight& weight, std::string reason) {
+    if (weight.use == WeightUse::kOther && !weight.other_reader.empty()) return;
+    weight.use = WeightUse::kOther;
+    weight.other_reader = std::move(reason);
+}
+
+void merge_use(CapturedWeight& weight, const ggml_tensor& node, WeightUse use) {
+    if (use == WeightUse::kOther) return make_resident(weight, ggml_op_name(node.op));
+    if (use != weight.use) return make_resident(weight, "readers of different kinds");
+    if (use == WeightUse::kExperts && weight.ids_name != node.src[2]->name)
+        make_resident(weight, "routed by more than one tensor");
+}
+
+}  // namespace
+
+GraphCapture::GraphCapture(const gguf::ModelFile& model) {
+    for (const gguf::TensorInfo& info : model.tensors) infos_.emplace(info.name, &info);
+}
+
+void GraphCapture::begin_pass() {
+    order_this_pass_.clear();
+    for (Entry& entry : weights_) entry.readers_this_pass = 0;
+}
+
+bool GraphCapture::ask(ggml_tensor* node) {
+    for (int i = 0; i < GGML_MAX_SRC; ++i) {
+        ggml_tensor* const source = node->src[i];
+        if (source == nullptr) continue;
+        note_reader(node, i, source->view_src != nullptr ? source->view_src : source);
+    }
+    if (order_this_pass_.size() > dense_order_.size()) dense_order_ = order_this_pass_;
+    return false;
+}
+
+bool GraphCapture::computed(ggml_tensor*) { return false; }
+
+void GraphCapture::note_reader(ggml_tensor* node, int source_index, ggml_tensor* weight) {
+    const auto found = infos_.find(std::string_view(weight->name));
+    if (weight->op != GGML_OP_NONE || found == infos_.end()) return;
+    const WeightUse use = use_as(*node, source_index, *weight);
+    Entry& entry = entry_for(*found->second, weight);
+    if (entry.weight.readers == 0) {
+        entry.weight.use = use;
+        if (use == WeightUse::kExperts) entry.weight.ids_name = node->src[2]->name;
+    }
+    // A tied embedding is two libllama tensors over the same bytes: rebinding one would leave the other behind.
+    if (entry.weight.tensor != weight) make_resident(entry.weight, "used under two names");
+    merge_use(entry.weight, *node, use);
+    entry.weight.readers = std::max(entry.weight.readers, ++entry.readers_this_pass);
+    if (use == WeightUse::kDense) order_this_pass_.push_back(weight);
+}
+
+GraphCapture::Entry& GraphCapture::entry_for(const gguf::TensorInfo& info, ggml_tensor* weight) {
+    const auto [position, is_new] = index_.emplace(&info, weights_.size());
+    if (is_new) {
+        Entry& entry = weights_.emplace_back();
+        entry.weight.info = &info;
+        entry.weight.tensor = weight;
+    }
+    return weights_[position->second];
+}
+
+std::vector<CapturedWeight> GraphCapture::weights() const {
+    std::vector<CapturedWeight> all;
+    for (const Entry& entry : weights_) all.push_back(entry.weight);
+    return all;
+}
+
+}  // namespace hypura::engine

@@ -1,0 +1,59 @@
+// Which graph node reads which weight: found by asking the graph, not by names.
+//
+// A capture pass lets libllama build and schedule a batch's graph and aborts before anything is computed. Of every node
+// the capture notes the weights among its sources. What may be streamed follows from that (docs/seam.md):
+//   - a tensor read only as src[0] of MUL_MAT_ID, always with the same ids tensor: its experts;
+//   - a matrix read only as src[0] of MUL_MAT: dense;
+//   - anything else stays in memory, so an unknown architecture runs correctly, only with less streaming.
+#pragma once
+
+#include "engine/eval_observer.h"
+#include "gguf/model_file.h"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace hypura::engine {
+
+enum class WeightUse { kExperts, kDense, kOther };
+
+struct CapturedWeight {
+    const gguf::TensorInfo* info = nullptr;
+    ggml_tensor* tensor = nullptr;  // libllama's, valid as long as its model
+    WeightUse use = WeightUse::kOther;
+    std::string ids_name;           // kExperts: the I32 node whose value routes
+    uint32_t readers = 0;           // most nodes of one graph that read it
+    std::string other_reader;       // kOther: why it stays, "ADD" for example
+};
+
+class GraphCapture final : public EvalObserver {
+public:
+    explicit GraphCapture(const gguf::ModelFile& model);
+
+    void begin_pass();  // before each captured batch
+    bool ask(ggml_tensor* node) override;
+    bool computed(ggml_tensor* node) override;
+
+    bool saw_nodes() const { return !weights_.empty(); }
+    // In the order in which the first captured graph reads them, each file tensor once.
+    std::vector<CapturedWeight> weights() const;
+    // Dense weights in reading order, repeated where read repeatedly; of the pass that read most.
+    const std::vector<ggml_tensor*>& dense_order() const { return dense_order_; }
+
+private:
+    struct Entry {
+        CapturedWeight weight;
+        uint32_t readers_this_pass = 0;
+    };
+    void note_reader(ggml_tensor* node, int source_index, ggml_tensor* weight);
+    Entry& entry_for(const gguf::TensorInfo& info, ggml_tensor* weight);
+
+    std::map<std::string, const gguf::TensorInfo*, std::less<>> infos_;
+    std::vector<Entry> weights_;
+    std::map<const gguf::TensorInfo*, size_t> index_;
+    std::vector<ggml_tensor*> order_this_pass_;
+    std::vector<ggml_tensor*> dense_order_;
+};
+
+}  // namespace hypura::engine

@@ -1,0 +1,110 @@
+// Loading libllama's model and making its context, in every mode.
+#include "base/bytes.h"
+#include "engine/llama_library.h"
+#include "engine/runtime.h"
+#include "hardware/memory.h"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+namespace hypura::engine {
+namespace {
+
+constexpr uint32_t kDefaultContextTokens = 4096;
+
+uint32_t context_tokens(const Runtime& runtime, const EngineOptions& options) {
+    if (options.context_tokens > 0) return options.context_tokens;
+    const uint64_t trained = runtime.shape.context_train;
+    return trained == 0 ? kDefaultContextTokens
+                        : static_cast<uint32_t>(std::min<uint64_t>(trained, kDefaultContextTokens));
+}
+
+Error load_error(const Runtime& runtime) {
+    const std::string complaint = take_llama_complaints();
+    return {ErrorCode::kUnsupportedModel,
+            std::format("{}: libllama cannot load this model{}{}", runtime.file.parts[0].path,
+                        complaint.empty() ? "" : ": ", complaint)};
+}
+
+// A model without a vocabulary still has as many logits as token embeddings.
+uint32_t logits_row(const Runtime& runtime) {
+    const int32_t vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(runtime.model.get()));
+    if (vocabulary > 0) return static_cast<uint32_t>(vocabulary);
+    const gguf::TensorInfo* const embedding = runtime.file.find_tensor("token_embd.weight");
+    return embedding == nullptr ? 0 : static_cast<uint32_t>(embedding->shape[1]);
+}
+
+llama_model_params model_params(llama_load_mode load_mode, bool repack) {
+    static ggml_backend_dev_t no_devices[] = {nullptr};
+    llama_model_params params = llama_model_default_params();
+    params.devices = no_devices;
+    params.n_gpu_layers = 0;
+    params.load_mode = load_mode;
+    params.lazy_mode = LLAMA_LAZY_MODE_OFF;
+    params.use_extra_bufts = repack;
+    return params;
+}
+
+}  // namespace
+
+Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths, llama_load_mode load_mode,
+                        bool repack) {
+    start_llama();
+    take_llama_complaints();
+    const llama_model_params params = model_params(load_mode, repack);
+    std::vector<const char*> names;
+    for (const std::string& path : paths) names.push_back(path.c_str());
+    runtime.model.reset(names.size() == 1 ? llama_model_load_from_file(names[0], params)
+                                          : llama_model_load_from_splits(names.data(), names.size(), params));
+    if (runtime.model == nullptr) return std::unexpected(load_error(runtime));
+    runtime.logits_row = logits_row(runtime);
+    return {};
+}
+
+Status make_context(Runtime& runtime, const EngineOptions& options, uint32_t batch_tokens) {
+    const uint32_t threads = options.threads > 0 ? options.threads : hardware::usable_cores();
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx = context_tokens(runtime, options);
+    params.n_batch = params.n_ubatch = batch_tokens;
+    params.n_threads = params.n_threads_batch = static_cast<int32_t>(threads);
+    params.cb_eval = runtime.view ? EvalSwitch::on_eval : nullptr;
+    params.cb_eval_user_data = &runtime.eval;
+    params.abort_callback = EvalSwitch::on_abort;
+    params.abort_callback_data = &runtime.eval;
+    params.no_perf = true;
+    params.embeddings = !llama_model_has_decoder(runtime.model.get());  // encoders have nothing else to give
+    runtime.context.reset();
+    runtime.context.reset(llama_init_from_model(runtime.model.get(), params));
+    if (runtime.context == nullptr)
+        return fail(ErrorCode::kOutOfMemory, "libllama cannot make a context of {} tokens: {}", params.n_ctx,
+                    take_llama_complaints());
+    runtime.report.batch_tokens = batch_tokens;
+    return {};
+}
+
+std::vector<Pass> passes_of(const llama_model& model) {
+    std::vector<Pass> passes;
+    if (llama_model_has_encoder(&model)) passes.push_back(Pass::kEncode);
+    if (llama_model_has_decoder(&model)) passes.push_back(Pass::kDecode);
+    return passes;
+}
+
+int run_batch(Runtime& runtime, Pass pass, std::span<const Token> tokens, uint32_t position, bool all_logits) {
+    const auto count = static_cast<int32_t>(tokens.size());
+    llama_batch batch = llama_batch_init(count, 0, 1);
+    batch.n_tokens = count;
+    for (int32_t i = 0; i < count; ++i) {
+        batch.token[i] = tokens[static_cast<size_t>(i)];
+        batch.pos[i] = static_cast<llama_pos>(position) + i;
+        batch.n_seq_id[i] = 1;
+        batch.seq_id[i][0] = 0;
+        batch.logits[i] = static_cast<int8_t>(all_logits || i + 1 == count);
+    }
+    llama_context* const context = runtime.context.get();
+    const int result = pass == Pass::kDecode ? llama_decode(context, batch) : llama_encode(context, batch);
+    llama_batch_free(batch);
+    return result;
+}
+
+}  // namespace hypura::engine

@@ -1,0 +1,173 @@
+// Streaming: view, capture, plan, load, bind.
+#include "base/bytes.h"
+#include "base/check.h"
+#include "engine/graph_capture.h"
+#include "engine/llama_library.h"
+#include "engine/resident_loader.h"
+#include "engine/runtime.h"
+#include "hardware/memory.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace hypura::engine {
+namespace {
+
+// Work buffers of ggml's threads, sampling, HTTP, allocator slack: what no one announces beforehand.
+constexpr uint64_t kUnannouncedBytes = 96 * kMiB;
+
+// Address space for data, in bytes (/proc/self/statm, sixth field): unlike resident memory it also counts buffers that
+// are allocated and not touched yet.
+uint64_t data_bytes() {
+    uint64_t pages = 0;
+    if (std::FILE* statm = std::fopen("/proc/self/statm", "r")) {
+        if (std::fscanf(statm, "%*u %*u %*u %*u %*u %lu", &pages) != 1) pages = 0;
+        std::fclose(statm);
+    }
+    return pages * 4 * kKiB;
+}
+
+Result<std::vector<storage::DirectFile>> open_files(const gguf::ModelFile& model) {
+    std::vector<storage::DirectFile> files;
+    for (const gguf::Part& part : model.parts) {
+        HYPURA_ASSIGN(auto file, storage::DirectFile::open(part.path));
+        files.push_back(std::move(file));
+    }
+    return files;
+}
+
+Result<std::unique_ptr<storage::BlockReader>> make_reader(const gguf::ModelFile& model, const EngineOptions& options,
+                                                          bool with_faults) {
+    HYPURA_ASSIGN(auto raw, storage::make_raw_reader(options.reader));
+    if (with_faults && options.fault.nth > 0) raw = storage::make_fault_reader(std::move(raw), options.fault);
+    HYPURA_ASSIGN(auto files, open_files(model));
+    return std::make_unique<storage::BlockReader>(std::move(raw), std::move(files));
+}
+
+// Lets libllama build the graphs of a single token and of a batch, without computing them.
+Status capture_graphs(Runtime& runtime, GraphCapture& capture) {
+    const std::vector<Token> tokens(std::min(runtime.report.batch_tokens, 4U), 0);
+    runtime.eval.observer = &capture;
+    runtime.eval.abort = true;
+    for (const size_t count : {size_t{1}, tokens.size()}) {
+        for (const Pass pass : passes_of(*runtime.model)) {
+            capture.begin_pass();
+            run_batch(runtime, pass, std::span(tokens).first(count), 0, true);
+        }
+    }
+    runtime.eval.abort = false;
+    runtime.eval.observer = nullptr;
+    take_llama_complaints();  // "aborted" is what was asked for
+    if (llama_memory_t memory = llama_get_memory(runtime.context.get())) llama_memory_clear(memory, true);
+    if (!capture.saw_nodes())
+        return fail(ErrorCode::kUnsupportedModel, "{}: libllama built no graph for it", runtime.file.parts[0].path);
+    return {};
+}
+
+struct Candidate {
+    GraphCapture capture;
+    StreamLayout layout;
+    placement::StreamProblem problem;
+    uint64_t context_bytes = 0;
+};
+
+// Makes a context of `batch_tokens` and finds out what can be streamed beneath it.
+Result<Candidate> try_batch(Runtime& runtime, const EngineOptions& options, uint32_t batch_tokens,
+                            std::span<const storage::DirectFile> files) {
+    runtime.context.reset();
+    const uint64_t before_bytes = data_bytes();
+    HYPURA_TRY(make_context(runtime, options, batch_tokens));
+    Candidate candidate{GraphCapture(runtime.file), {}, {}, 0};
+    HYPURA_TRY(capture_graphs(runtime, candidate.capture));
+    candidate.context_bytes = data_bytes() - std::min(data_bytes(), before_bytes);
+    candidate.layout = lay_out(candidate.capture, files);
+    candidate.problem =
+        stream_problem(candidate.layout, batch_tokens, static_cast<uint32_t>(runtime.shape.experts_used));
+    return candidate;
+}
+
+// What --ram leaves for weights beside everything else that the process holds.
+uint64_t weights_budget(const EngineOptions& options, const Candidate& candidate) {
+    if (options.smallest_pool) return placement::smallest_weights_bytes(candidate.problem);
+    if (options.weights_bytes > 0) return options.weights_bytes;
+    const uint64_t other_bytes = candidate.context_bytes + hardware::process_memory().anonymous_bytes +
+                                 kUnannouncedBytes;
+    return options.ram_bytes - std::min(options.ram_bytes, other_bytes);
+}
+
+// Large batches need more of a layer's experts at once: where they do not fit, halve.
+Result<Candidate> fit_batch(Runtime& runtime, const EngineOptions& options,
+                            std::span<const storage::DirectFile> files) {
+    for (uint32_t batch_tokens = options.batch_tokens;; batch_tokens = (batch_tokens + 1) / 2) {
+        HYPURA_ASSIGN(Candidate candidate, try_batch(runtime, options, batch_tokens, files));
+        candidate.problem.weights_bytes = weights_budget(options, candidate);
+        const uint64_t smallest_bytes = placement::smallest_weights_bytes(candidate.problem);
+        if (smallest_bytes <= candidate.problem.weights_bytes) return candidate;
+        if (batch_tokens > 1) continue;
+        const uint64_t missing_bytes = smallest_bytes - candidate.problem.weights_bytes;
+        const bool by_weights = options.weights_bytes > 0;
+        return fail(ErrorCode::kBudgetTooSmall,
+                    "{}: {} {} cannot work; the smallest that does is {} ({} of weights cannot be streamed, the KV cache and "
+                    "compute buffers take {}, one pass needs {} of slots)",
+                    runtime.file.parts[0].path, by_weights ? "--weights" : "--ram",
+                    format_bytes(by_weights ? options.weights_bytes : options.ram_bytes),
+                    format_bytes((by_weights ? options.weights_bytes : options.ram_bytes) + missing_bytes),
+                    format_bytes(candidate.problem.fixed_bytes), format_bytes(candidate.context_bytes),
+                    format_bytes(smallest_bytes - candidate.problem.fixed_bytes));
+    }
+}
+
+std::vector<const gguf::TensorInfo*> resident_tensors(const StreamLayout& layout, const placement::StreamPlan& plan) {
+    std::vector<const gguf::TensorInfo*> resident;
+    for (const CapturedWeight& weight : layout.fixed) resident.push_back(weight.info);
+    for (size_t d = 0; d < layout.dense.size(); ++d)
+        if (!plan.dense_streamed[d]) resident.push_back(layout.dense[d].part.info);
+    return resident;
+}
+
+Status load_weights(Runtime& runtime, const EngineOptions& options, const StreamLayout& layout,
+                    const placement::StreamPlan& plan) {
+    HYPURA_ASSIGN(auto reader, make_reader(runtime.file, options, false));
+    const auto progress = [&](uint64_t done, uint64_t total) {
+        if (options.on_load) options.on_load({done, total});
+    };
+    HYPURA_TRY(load_resident(*runtime.view, resident_tensors(layout, plan), *reader, progress));
+    runtime.report.load_reads = reader->counters();
+    return {};
+}
+
+void describe(Report& report, const Candidate& candidate, const placement::StreamPlan& plan) {
+    const StreamLayout& layout = candidate.layout;
+    const auto streamed = static_cast<size_t>(std::ranges::count(plan.dense_streamed, true));
+    for (const placement::ExpertGroup& group : candidate.problem.experts)
+        report.streamed_bytes += group.expert_bytes * group.experts;
+    for (size_t d = 0; d < layout.dense.size(); ++d)
+        if (plan.dense_streamed[d]) report.streamed_bytes += layout.dense[d].part.bytes;
+    if (!layout.groups.empty())
+        report.notes.push_back(std::format("experts of {} layers are streamed", layout.groups.size()));
+    if (streamed > 0)
+        report.notes.push_back(std::format("{} of {} dense matrices are streamed", streamed, layout.dense.size()));
+    report.notes.insert(report.notes.end(), layout.notes.begin(), layout.notes.end());
+    report.resident_bytes = plan.resident_bytes;
+    report.slot_bytes = plan.slot_bytes;
+    report.context_bytes = candidate.context_bytes;
+}
+
+}  // namespace
+
+Status open_streaming(Runtime& runtime, const EngineOptions& options) {
+    HYPURA_ASSIGN(ModelView view, ModelView::create(runtime.file));
+    runtime.view = std::move(view);
+    HYPURA_TRY(load_llama_model(runtime, runtime.view->paths(), LLAMA_LOAD_MODE_MMAP, false));
+    HYPURA_ASSIGN(runtime.reader, make_reader(runtime.file, options, true));
+    HYPURA_ASSIGN(Candidate candidate, fit_batch(runtime, options, runtime.reader->files()));
+    HYPURA_ASSIGN(placement::StreamPlan plan, placement::plan_streaming(candidate.problem));
+    HYPURA_TRY(load_weights(runtime, options, candidate.layout, plan));
+    HYPURA_ASSIGN(runtime.streamer, WeightStreamer::create(candidate.layout, plan, candidate.capture.dense_order(),
+                                                           *runtime.reader));
+    runtime.eval.observer = runtime.streamer.get();
+    describe(runtime.report, candidate, plan);
+    return {};
+}
+
+}  // namespace hypura::engine

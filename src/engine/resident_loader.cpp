@@ -1,0 +1,93 @@
+#include "engine/resident_loader.h"
+
+#include "base/bytes.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace hypura::engine {
+namespace {
+
+constexpr uint64_t kGapBytes = 64 * kKiB;    // a hole this small is cheaper to read than to seek over
+constexpr uint64_t kReadBytes = 32 * kMiB;   // a block: progress and errors are reported at this grain
+constexpr uint64_t kHugePageBytes = 2 * kMiB;
+constexpr size_t kBlocksAhead = 8;
+
+// File bytes [begin, end) of one part, wanted in memory.
+struct Run {
+    uint32_t part = 0;
+    uint64_t begin = 0;
+    uint64_t end = 0;
+    std::string_view first_tensor;
+};
+
+std::vector<Run> merge_into_runs(std::vector<const gguf::TensorInfo*> tensors) {
+    std::ranges::sort(tensors, {}, [](const auto* info) { return std::pair(info->part, info->file_offset); });
+    std::vector<Run> runs;
+    for (const gguf::TensorInfo* info : tensors) {
+        const uint64_t end = info->file_offset + info->size_bytes;
+        const bool adjoins = !runs.empty() && runs.back().part == info->part &&
+                             info->file_offset <= runs.back().end + kGapBytes;
+        if (adjoins) runs.back().end = std::max(runs.back().end, end);
+        else runs.push_back({info->part, info->file_offset, end, info->name});
+    }
+    return runs;
+}
+
+// Only whole huge pages inside the run: a huge page that reached into a hole would commit memory for nothing.
+void advise_huge_pages(const ModelView& view, const Run& run) {
+#ifdef MADV_HUGEPAGE
+    const uint64_t begin = align_up(run.begin, kHugePageBytes);
+    const uint64_t end = align_down(run.end, kHugePageBytes);
+    if (begin < end) ::madvise(view.part_memory(run.part) + begin, end - begin, MADV_HUGEPAGE);
+#endif
+}
+
+// Cut at multiples of kReadBytes of the file, so that every cut is aligned for direct reads.
+std::vector<storage::BlockRead> cut_into_blocks(const ModelView& view, const Run& run) {
+    std::vector<storage::BlockRead> blocks;
+    for (uint64_t at = run.begin; at < run.end;) {
+        const uint64_t next = std::min(run.end, align_down(at, kReadBytes) + kReadBytes);
+        blocks.push_back({run.part, at, next - at, view.part_memory(run.part) + at, next - at, run.first_tensor});
+        at = next;
+    }
+    return blocks;
+}
+
+Status read_all(storage::BlockReader& reader, std::span<const storage::BlockRead> blocks, uint64_t total_bytes,
+                const std::function<void(uint64_t, uint64_t)>& progress) {
+    uint64_t done_bytes = 0;
+    std::vector<storage::BlockCompletion> finished;
+    for (size_t next = 0; next < blocks.size() || reader.outstanding() > 0;) {
+        while (next < blocks.size() && reader.outstanding() < kBlocksAhead)
+            HYPURA_TRY(reader.submit(blocks.subspan(next++, 1)));
+        finished.clear();
+        HYPURA_TRY(reader.collect(finished, true));
+        for (const storage::BlockCompletion& block : finished) {
+            HYPURA_TRY(block.status);
+            done_bytes += block.tag;
+        }
+        if (progress) progress(done_bytes, total_bytes);
+    }
+    return {};
+}
+
+}  // namespace
+
+Status load_resident(const ModelView& view, std::span<const gguf::TensorInfo* const> tensors,
+                     storage::BlockReader& reader, const std::function<void(uint64_t, uint64_t)>& progress) {
+    std::vector<storage::BlockRead> blocks;
+    uint64_t total_bytes = 0;
+    for (const Run& run : merge_into_runs({tensors.begin(), tensors.end()})) {
+        advise_huge_pages(view, run);
+        for (const storage::BlockRead& block : cut_into_blocks(view, run)) {
+            blocks.push_back(block);
+            total_bytes += block.bytes;
+        }
+    }
+    return read_all(reader, blocks, total_bytes, progress);
+}
+
+}  // namespace hypura::engine

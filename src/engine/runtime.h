@@ -1,0 +1,51 @@
+// What engine and session share: libllama's model and context, and the streamer that feeds them. Internal to this folder.
+#pragma once
+
+#include "engine/engine.h"
+#include "engine/eval_observer.h"
+#include "engine/llama_handles.h"
+#include "engine/model_view.h"
+#include "engine/weight_streamer.h"
+#include "storage/reader.h"
+
+#include <memory>
+#include <optional>
+
+namespace hypura::engine {
+
+// Members are destroyed from the last to the first: the streamer before the reader that fills its slots and before the
+// context whose tensors it rebound.
+struct Runtime {
+    gguf::ModelFile file;
+    gguf::ModelShape shape;
+    Report report;
+    uint32_t logits_row = 0;  // floats a row of logits: the vocabulary
+    EvalSwitch eval;
+
+    std::optional<ModelView> view;  // kStream only
+    ModelHandle model;
+    ContextHandle context;
+    std::unique_ptr<storage::BlockReader> reader;
+    std::unique_ptr<WeightStreamer> streamer;
+};
+
+// Opens `file` in `mode` (kResident, kStream or kMmap).
+Status open_plain(Runtime& runtime, const EngineOptions& options);
+Status open_streaming(Runtime& runtime, const EngineOptions& options);
+
+// A context of at most `batch_tokens` a pass; the eval callbacks of `runtime` are wired in when streaming.
+Status make_context(Runtime& runtime, const EngineOptions& options, uint32_t batch_tokens);
+
+// Loads the model that `paths` (one a part) name. `repack`: libllama may repack weights into faster layouts.
+Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths, llama_load_mode load_mode, bool repack);
+
+// What a model can run: decoders only decode, sentence encoders only encode, T5-like models do both.
+enum class Pass { kEncode, kDecode };
+std::vector<Pass> passes_of(const llama_model& model);
+
+// Runs one batch through libllama. 0 done, 1 no room in the context, 2 aborted, negative failed (llama_decode's values).
+int run_batch(Runtime& runtime, Pass pass, std::span<const Token> tokens, uint32_t position, bool all_logits);
+
+std::unique_ptr<Session> make_session(Runtime& runtime);
+
+}  // namespace hypura::engine

@@ -1,0 +1,141 @@
+// One timeline of tokens over libllama's KV cache.
+#include "engine/llama_library.h"
+#include "engine/runtime.h"
+
+#include <algorithm>
+#include <format>
+
+namespace hypura::engine {
+namespace {
+
+class LlamaSession final : public Session {
+public:
+    explicit LlamaSession(Runtime& runtime) : runtime_(runtime) { clear(); }
+    ~LlamaSession() override { clear(); }
+
+    Status evaluate(std::span<const Token> tokens, LogitsWanted wanted,
+                    const std::function<bool(size_t)>& progress) override;
+    std::span<const float> logits(size_t index) const override {
+        return std::span(rows_).subspan(index * row_floats_, row_floats_);
+    }
+    uint32_t position() const override { return position_; }
+    uint32_t context_tokens() const override { return llama_n_ctx(runtime_.context.get()); }
+    Status rewind(uint32_t position) override;
+    void clear() override;
+    void cancel() override { runtime_.eval.abort = true; }
+
+private:
+    Status start_with_encoder(std::span<const Token> tokens);
+    Status evaluate_pass(Pass pass, std::span<const Token> tokens, bool all_logits);
+    Status run_observed(Pass pass, std::span<const Token> tokens, bool all_logits);
+    Status error_of(int result) const;
+    void keep_rows(size_t first_row, size_t rows);
+    const float* row(size_t index) const;
+
+    Runtime& runtime_;
+    uint32_t position_ = 0;
+    size_t row_floats_ = 0;
+    std::vector<float> rows_;
+};
+
+Status LlamaSession::evaluate(std::span<const Token> tokens, LogitsWanted wanted,
+                              const std::function<bool(size_t)>& progress) {
+    runtime_.eval.abort = false;
+    rows_.clear();
+    const uint32_t begin = position_;
+    if (position_ + tokens.size() > context_tokens())
+        return fail(ErrorCode::kInvalidArgument, "{} tokens do not fit the context of {} ({} are used); use a larger --ctx",
+                    tokens.size(), context_tokens(), position_);
+    if (llama_model_has_encoder(runtime_.model.get()) && begin == 0) return start_with_encoder(tokens);
+    const size_t most = runtime_.report.batch_tokens;
+    for (size_t done = 0; done < tokens.size();) {
+        const auto batch = tokens.subspan(done, std::min(most, tokens.size() - done));
+        Status evaluated = evaluate_pass(Pass::kDecode, batch, wanted == LogitsWanted::kAll);
+        done += batch.size();
+        if (evaluated && progress && !progress(done)) evaluated = fail(ErrorCode::kCancelled, "cancelled");
+        if (evaluated) continue;
+        (void)rewind(begin);  // the timeline is as it was; a recurrent model's is empty
+        return evaluated;
+    }
+    return {};
+}
+
+// The whole prompt goes through the encoder at once; a decoder behind it begins with its start token.
+Status LlamaSession::start_with_encoder(std::span<const Token> tokens) {
+    if (tokens.size() > runtime_.report.batch_tokens)
+        return fail(ErrorCode::kInvalidArgument, "{} tokens in one go exceed --batch {}, and an encoder cannot take them "
+                    "in parts", tokens.size(), runtime_.report.batch_tokens);
+    HYPURA_TRY(evaluate_pass(Pass::kEncode, tokens, true));
+    position_ = 0;
+    if (!llama_model_has_decoder(runtime_.model.get())) return {};
+    rows_.clear();
+    const Token start = std::max(0, llama_model_decoder_start_token(runtime_.model.get()));
+    return evaluate_pass(Pass::kDecode, std::span(&start, 1), true);
+}
+
+Status LlamaSession::evaluate_pass(Pass pass, std::span<const Token> tokens, bool all_logits) {
+    HYPURA_TRY(run_observed(pass, tokens, all_logits));
+    position_ += static_cast<uint32_t>(tokens.size());
+    const bool decoder_follows = pass == Pass::kEncode && llama_model_has_decoder(runtime_.model.get());
+    if (decoder_follows) return {};
+    if (all_logits) keep_rows(0, tokens.size());
+    else keep_rows(tokens.size() - 1, 1);
+    return {};
+}
+
+// A failed read matters more than libllama's own result: it computed with what was there.
+Status LlamaSession::run_observed(Pass pass, std::span<const Token> tokens, bool all_logits) {
+    WeightStreamer* const streamer = runtime_.streamer.get();
+    if (streamer != nullptr) streamer->begin_pass();
+    const int result = run_batch(runtime_, pass, tokens, position_, all_logits);
+    if (streamer != nullptr) HYPURA_TRY(streamer->end_pass());
+    return error_of(result);
+}
+
+Status LlamaSession::error_of(int result) const {
+    if (result == 0) return {};
+    if (result == 2) return fail(ErrorCode::kCancelled, "cancelled");
+    if (result == 1) return fail(ErrorCode::kInvalidArgument, "the context of {} tokens is full", context_tokens());
+    return fail(ErrorCode::kInternal, "libllama failed with {}: {}", result, take_llama_complaints());
+}
+
+const float* LlamaSession::row(size_t index) const {
+    llama_context* const context = runtime_.context.get();
+    return llama_model_has_decoder(runtime_.model.get()) ? llama_get_logits_ith(context, static_cast<int32_t>(index))
+                                                         : llama_get_embeddings_ith(context, static_cast<int32_t>(index));
+}
+
+void LlamaSession::keep_rows(size_t first_row, size_t rows) {
+    row_floats_ = llama_model_has_decoder(runtime_.model.get())
+                      ? runtime_.logits_row
+                      : static_cast<size_t>(llama_model_n_embd_out(runtime_.model.get()));
+    if (first_row > 0) rows_.clear();
+    for (size_t i = first_row; i < first_row + rows; ++i)
+        if (const float* values = row(i)) rows_.insert(rows_.end(), values, values + row_floats_);
+}
+
+Status LlamaSession::rewind(uint32_t position) {
+    llama_memory_t memory = llama_get_memory(runtime_.context.get());
+    if (memory == nullptr) {
+        position_ = 0;
+        return {};
+    }
+    const bool removed = llama_memory_seq_rm(memory, 0, static_cast<llama_pos>(position), -1);
+    if (!removed) {
+        clear();
+        return position == 0 ? Status{} : fail(ErrorCode::kUnsupportedModel, "this architecture cannot go back in its history");
+    }
+    position_ = position;
+    return {};
+}
+
+void LlamaSession::clear() {
+    if (llama_memory_t memory = llama_get_memory(runtime_.context.get())) llama_memory_clear(memory, true);
+    position_ = 0;
+}
+
+}  // namespace
+
+std::unique_ptr<Session> make_session(Runtime& runtime) { return std::make_unique<LlamaSession>(runtime); }
+
+}  // namespace hypura::engine

@@ -1,0 +1,138 @@
+#include "engine/stream_layout.h"
+
+#include "base/bytes.h"
+#include "gguf/model_shape.h"
+
+#include <algorithm>
+#include <format>
+#include <map>
+
+namespace hypura::engine {
+namespace {
+
+constexpr uint64_t kPageBytes = 4096;
+constexpr uint64_t kUnalignedDataBytes = 64;  // where a slice begins that reads cannot place directly
+
+// Lays slices out one behind another. A slice whose every instance starts at the same residue of the disk's alignment is
+// placed at that residue, so that reads land in place; for others the reader needs slack around it, and copies.
+class SlotCursor {
+public:
+    explicit SlotCursor(std::span<const storage::DirectFile> files) : files_(files) {}
+
+    uint64_t place(const gguf::TensorInfo& info, uint64_t slice_bytes) {
+        const auto& file = files_[info.part];
+        const uint64_t alignment = std::max(file.offset_alignment(), file.memory_alignment());
+        const bool same_residue = slice_bytes == info.size_bytes || is_aligned(slice_bytes, alignment);
+        return same_residue ? place_direct(info, slice_bytes, alignment) : place_with_slack(slice_bytes);
+    }
+    uint64_t slot_bytes() const { return align_up(next_, kPageBytes); }
+
+private:
+    uint64_t place_direct(const gguf::TensorInfo& info, uint64_t slice_bytes, uint64_t alignment) {
+        const uint64_t at = align_up(next_, kPageBytes) + (info.file_offset & (alignment - 1));
+        next_ = align_up(at + slice_bytes, alignment);
+        return at;
+    }
+    uint64_t place_with_slack(uint64_t slice_bytes) {
+        const uint64_t at = align_up(next_ + storage::BlockReader::kSlackBytes, kUnalignedDataBytes);
+        next_ = at + slice_bytes + storage::BlockReader::kSlackBytes;
+        return at;
+    }
+
+    std::span<const storage::DirectFile> files_;
+    uint64_t next_ = 0;
+};
+
+int layer_of(const CapturedWeight& weight) { return gguf::tensor_place(weight.info->name).layer; }
+
+bool agree(const std::vector<CapturedWeight>& weights) {
+    const auto same = [&](const CapturedWeight& weight) {
+        return weight.tensor->ne[2] == weights[0].tensor->ne[2] && layer_of(weight) == layer_of(weights[0]);
+    };
+    return std::ranges::all_of(weights, same);
+}
+
+ExpertGroupLayout lay_out_group(const std::string& ids_name, const std::vector<CapturedWeight>& weights,
+                                std::span<const storage::DirectFile> files) {
+    ExpertGroupLayout group{.ids_name = ids_name, .layer = layer_of(weights[0])};
+    group.experts = static_cast<uint32_t>(weights[0].tensor->ne[2]);
+    SlotCursor cursor(files);
+    for (const CapturedWeight& weight : weights) {
+        const uint64_t slice_bytes = weight.info->size_bytes / group.experts;
+        group.parts.push_back({weight.tensor, weight.info, cursor.place(*weight.info, slice_bytes), slice_bytes});
+        group.readers += weight.readers;
+    }
+    group.slot_bytes = cursor.slot_bytes();
+    return group;
+}
+
+DenseLayout lay_out_dense(const CapturedWeight& weight, std::span<const storage::DirectFile> files) {
+    const gguf::TensorPlace place = gguf::tensor_place(weight.info->name);
+    SlotCursor cursor(files);
+    DenseLayout dense{.layer = place.layer, .feed_forward = place.role == gguf::TensorRole::kFeedForward};
+    dense.part = {weight.tensor, weight.info, cursor.place(*weight.info, weight.info->size_bytes),
+                  weight.info->size_bytes};
+    dense.slot_bytes = cursor.slot_bytes();
+    return dense;
+}
+
+// Slots of nearly equal size share a class: the odd bytes of a page are cheaper than another ring.
+std::string resident_note(const CapturedWeight& weight) {
+    return std::format("{} ({}) stays in memory: read by {}", weight.info->name, format_bytes(weight.info->size_bytes),
+                       weight.other_reader);
+}
+
+}  // namespace
+
+StreamLayout lay_out(const GraphCapture& capture, std::span<const storage::DirectFile> files) {
+    StreamLayout layout;
+    std::map<std::string, std::vector<CapturedWeight>> routed;
+    for (const CapturedWeight& weight : capture.weights()) {
+        if (weight.use == WeightUse::kExperts) routed[weight.ids_name].push_back(weight);
+        else if (weight.use == WeightUse::kDense) layout.dense.push_back(lay_out_dense(weight, files));
+        else layout.fixed.push_back(weight);
+    }
+    for (auto& [ids_name, weights] : routed) {
+        if (agree(weights)) {
+            layout.groups.push_back(lay_out_group(ids_name, weights, files));
+            continue;
+        }
+        for (CapturedWeight& weight : weights) weight.other_reader = "several layers under one routing name";
+        layout.fixed.insert(layout.fixed.end(), weights.begin(), weights.end());
+    }
+    for (const CapturedWeight& weight : layout.fixed)
+        if (weight.info->size_bytes >= kMiB || gguf::tensor_place(weight.info->name).role == gguf::TensorRole::kExpert)
+            layout.notes.push_back(resident_note(weight));
+    return layout;
+}
+
+placement::StreamProblem stream_problem(const StreamLayout& layout, uint32_t batch_tokens, uint32_t experts_used) {
+    placement::StreamProblem problem;
+    for (const CapturedWeight& weight : layout.fixed) problem.fixed_bytes += weight.info->size_bytes;
+    for (const DenseLayout& dense : layout.dense)
+        problem.dense.push_back({dense.part.bytes, dense.slot_bytes, dense.feed_forward});
+    for (const ExpertGroupLayout& group : layout.groups) {
+        uint64_t expert_bytes = 0;
+        for (const SlotPart& part : group.parts) expert_bytes += part.bytes;
+        const uint64_t routed = experts_used == 0 ? group.experts : uint64_t{batch_tokens} * experts_used;
+        const auto pass_experts = static_cast<uint32_t>(std::min<uint64_t>(group.experts, routed));
+        problem.experts.push_back({group.slot_bytes, expert_bytes, group.experts, pass_experts});
+    }
+    return problem;
+}
+
+residency::PageSpec expert_page(const ExpertGroupLayout& group, uint32_t expert, uint32_t slot_class) {
+    residency::PageSpec page{slot_class, static_cast<uint32_t>(std::max(group.layer, 0)), {}};
+    for (const SlotPart& part : group.parts)
+        page.slices.push_back({part.info->part, part.info->file_offset + part.bytes * expert, part.bytes,
+                               part.slot_offset, part.info->name});
+    return page;
+}
+
+residency::PageSpec dense_page(const DenseLayout& dense, uint32_t slot_class) {
+    const SlotPart& part = dense.part;
+    return {slot_class, static_cast<uint32_t>(std::max(dense.layer, 0)),
+            {{part.info->part, part.info->file_offset, part.bytes, part.slot_offset, part.info->name}}};
+}
+
+}  // namespace hypura::engine

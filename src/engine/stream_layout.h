@@ -1,0 +1,58 @@
+// What of a captured model can be streamed, and how a slot for it is laid out.
+#pragma once
+
+#include "engine/graph_capture.h"
+#include "placement/stream_plan.h"
+#include "residency/slot_cache.h"
+#include "storage/reader.h"
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace hypura::engine {
+
+// A tensor's place in the slots of its group.
+struct SlotPart {
+    ggml_tensor* tensor = nullptr;
+    const gguf::TensorInfo* info = nullptr;
+    uint64_t slot_offset = 0;  // of its first byte (experts: of the expert's slice)
+    uint64_t bytes = 0;        // of one slice
+};
+
+// The expert tensors that one ids node routes: slot = [gate | up | down], say, of one expert.
+struct ExpertGroupLayout {
+    std::string ids_name;
+    int layer = -1;
+    uint32_t experts = 0;
+    uint32_t readers = 0;  // MUL_MAT_ID nodes a graph
+    std::vector<SlotPart> parts;
+    uint64_t slot_bytes = 0;
+};
+
+struct DenseLayout {
+    SlotPart part;
+    int layer = -1;
+    bool feed_forward = false;
+    uint64_t slot_bytes = 0;
+};
+
+struct StreamLayout {
+    std::vector<ExpertGroupLayout> groups;
+    std::vector<DenseLayout> dense;  // in reading order
+    std::vector<CapturedWeight> fixed;
+    std::vector<std::string> notes;  // why large weights stay in memory
+};
+
+// `files` says how reads must be aligned, part by part.
+StreamLayout lay_out(const GraphCapture& capture, std::span<const storage::DirectFile> files);
+
+// `batch_tokens` and `experts_used` (top-k; 0: unknown) bound what one pass can need.
+placement::StreamProblem stream_problem(const StreamLayout& layout, uint32_t batch_tokens, uint32_t experts_used);
+
+// The reads that fill a slot with `expert`, or with the matrix.
+residency::PageSpec expert_page(const ExpertGroupLayout& group, uint32_t expert, uint32_t slot_class);
+residency::PageSpec dense_page(const DenseLayout& dense, uint32_t slot_class);
+
+}  // namespace hypura::engine

@@ -1,0 +1,128 @@
+#include "engine/verify.h"
+
+#include "base/bytes.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <random>
+
+namespace hypura::engine {
+namespace {
+
+constexpr uint32_t kBatchTokens = 8;      // small, so that the smallest pool is small and evictions are many
+constexpr uint32_t kContextTokens = 256;
+
+using Steps = std::vector<std::vector<Token>>;
+
+// A prompt of several passes, single tokens, small batches.
+Steps make_steps(uint32_t decode_tokens, uint32_t vocabulary, uint32_t seed) {
+    std::mt19937 random(seed);
+    std::vector<size_t> lengths = {8, 1, 1, 3, 13};
+    lengths.insert(lengths.end(), std::min(decode_tokens, kContextTokens / 2), 1);
+    Steps steps;
+    for (const size_t length : lengths) {
+        std::vector<Token>& step = steps.emplace_back(length);
+        std::ranges::generate(step, [&] { return static_cast<Token>(random() % std::max(vocabulary, 1U)); });
+    }
+    return steps;
+}
+
+Result<std::vector<float>> run_steps(Engine& engine, const Steps& steps) {
+    HYPURA_ASSIGN(const auto session, engine.new_session());
+    std::vector<float> all;
+    for (const std::vector<Token>& step : steps) {
+        HYPURA_TRY(session->evaluate(step, LogitsWanted::kAll));
+        for (size_t row = 0; row < step.size(); ++row) {
+            const std::span<const float> logits = session->logits(row);
+            all.insert(all.end(), logits.begin(), logits.end());
+        }
+    }
+    return all;
+}
+
+EngineOptions reference_options(EngineOptions options, uint32_t batch_tokens) {
+    options.mode = Mode::kMmap;
+    options.plain_reference = true;
+    options.batch_tokens = batch_tokens;
+    options.fault = {};
+    return options;
+}
+
+void compare(const std::vector<float>& expected, const std::vector<float>& actual, size_t row_floats, VerifyRun& run) {
+    run.logits_compared = std::min(expected.size(), actual.size());
+    run.logits_different = std::max(expected.size(), actual.size()) - run.logits_compared;
+    for (size_t i = 0; i < run.logits_compared; ++i) {
+        if (std::memcmp(&expected[i], &actual[i], sizeof(float)) == 0) continue;
+        if (run.logits_different++ == 0) run.first_difference_row = i / std::max<size_t>(row_floats, 1);
+    }
+}
+
+// One budget, streaming, then plain libllama with the same batch size: batch sizes change rounding, budgets must not.
+Result<VerifyRun> verify_budget(const EngineOptions& options, std::string budget, const VerifyOptions& wanted) {
+    VerifyRun run{.budget = std::move(budget)};
+    Steps steps;
+    std::vector<float> streamed;
+    {
+        HYPURA_ASSIGN(const auto engine, Engine::open(options));
+        steps = make_steps(wanted.decode_tokens, engine->vocabulary_tokens(), wanted.seed);
+        HYPURA_ASSIGN(streamed, run_steps(*engine, steps));
+        run.report = engine->report();
+        run.slot_bytes = run.report.slot_bytes;
+    }
+    HYPURA_ASSIGN(const auto plain, Engine::open(reference_options(options, run.report.batch_tokens)));
+    HYPURA_ASSIGN(const std::vector<float> expected, run_steps(*plain, steps));
+    compare(expected, streamed, plain->vocabulary_tokens(), run);
+    return run;
+}
+
+EngineOptions streaming_options(const EngineOptions& options) {
+    EngineOptions streaming = options;
+    streaming.mode = Mode::kStream;
+    streaming.context_tokens = options.context_tokens > 0 ? options.context_tokens : kContextTokens;
+    return streaming;
+}
+
+EngineOptions smallest_pool(EngineOptions streaming) {
+    streaming.smallest_pool = true;
+    streaming.batch_tokens = kBatchTokens;
+    return streaming;
+}
+
+}  // namespace
+
+bool VerifyResult::identical() const {
+    return std::ranges::all_of(runs, [](const VerifyRun& run) {
+        return run.logits_different == 0 && run.logits_compared > 0;
+    });
+}
+
+Result<VerifyResult> verify(const VerifyOptions& options) {
+    VerifyResult result;
+    const EngineOptions streaming = streaming_options(options.engine);
+    HYPURA_ASSIGN(VerifyRun smallest, verify_budget(smallest_pool(streaming), "smallest pool", options));
+    result.runs.push_back(std::move(smallest));
+    const uint64_t budget_bytes = std::max(streaming.ram_bytes, streaming.weights_bytes);
+    if (budget_bytes == 0) return result;
+    HYPURA_ASSIGN(VerifyRun given, verify_budget(streaming, format_bytes(budget_bytes), options));
+    result.runs.push_back(std::move(given));
+    return result;
+}
+
+Status write_logits(const EngineOptions& options, std::span<const Token> tokens, const std::string& out_path) {
+    HYPURA_ASSIGN(const auto engine, Engine::open(options));
+    HYPURA_ASSIGN(const auto session, engine->new_session());
+    HYPURA_TRY(session->evaluate(tokens, LogitsWanted::kAll));
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> out(std::fopen(out_path.c_str(), "wb"), &std::fclose);
+    if (out == nullptr) return std::unexpected(error_from_errno(errno, "write", out_path));
+    for (size_t row = 0; row < tokens.size(); ++row) {
+        const std::span<const float> logits = session->logits(row);
+        if (std::fwrite(logits.data(), sizeof(float), logits.size(), out.get()) != logits.size())
+            return std::unexpected(error_from_errno(errno, "write", out_path));
+    }
+    if (std::fflush(out.get()) != 0) return std::unexpected(error_from_errno(errno, "write", out_path));
+    return {};
+}
+
+}  // namespace hypura::engine

@@ -1,0 +1,273 @@
+#include "engine/weight_streamer.h"
+
+#include "base/check.h"
+
+#include <ggml.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+namespace hypura::engine {
+namespace {
+
+constexpr size_t kMostReadAhead = 64;  // reads of a dense pass that are looked at ahead; slots limit it first
+
+std::vector<residency::SlotClassSpec> slot_classes(const placement::StreamPlan& plan) {
+    std::vector<residency::SlotClassSpec> classes;
+    for (const placement::PlannedClass& planned : plan.classes) classes.push_back({planned.slot_bytes, planned.slots});
+    return classes;
+}
+
+// Pages in the order that bind_groups and bind_dense count on: groups, expert by expert, then streamed matrices.
+std::vector<residency::PageSpec> all_pages(const StreamLayout& layout, const placement::StreamPlan& plan) {
+    std::vector<residency::PageSpec> pages;
+    for (size_t g = 0; g < layout.groups.size(); ++g)
+        for (uint32_t expert = 0; expert < layout.groups[g].experts; ++expert)
+            pages.push_back(expert_page(layout.groups[g], expert, plan.expert_class[g]));
+    for (size_t d = 0; d < layout.dense.size(); ++d)
+        if (plan.dense_streamed[d]) pages.push_back(dense_page(layout.dense[d], plan.dense_class[d]));
+    return pages;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<WeightStreamer>> WeightStreamer::create(const StreamLayout& layout,
+                                                               const placement::StreamPlan& plan,
+                                                               const std::vector<ggml_tensor*>& dense_order,
+                                                               storage::BlockReader& reader) {
+    HYPURA_ASSIGN(auto cache, residency::SlotCache::create(slot_classes(plan), all_pages(layout, plan), reader));
+    std::unique_ptr<WeightStreamer> streamer(new WeightStreamer(std::move(cache)));
+    streamer->bind_groups(layout, plan);
+    streamer->bind_dense(layout, plan, dense_order);
+    return streamer;
+}
+
+WeightStreamer::~WeightStreamer() {
+    if (index_context_ != nullptr) ggml_free(index_context_);
+}
+
+// ---- binding, once -------------------------------------------------------------------------------------------------
+
+void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::StreamPlan& plan) {
+    const size_t tensors_bytes = ggml_tensor_overhead() * (layout.groups.size() + 1);
+    index_context_ = ggml_init({.mem_size = tensors_bytes, .mem_buffer = nullptr, .no_alloc = true});
+    HYPURA_CHECK(index_context_ != nullptr);
+    groups_.resize(layout.groups.size());  // never again: pointers into it are kept
+    residency::PageId next_page = 0;
+    for (size_t g = 0; g < groups_.size(); ++g) {
+        const ExpertGroupLayout& source = layout.groups[g];
+        Group& group = groups_[g];
+        group.first_page = next_page;
+        group.experts = source.experts;
+        group.readers = source.readers;
+        group.index = make_index_tensor();
+        group_by_ids_name_.emplace(source.ids_name, &group);
+        for (const SlotPart& part : source.parts) group_by_weight_.emplace(part.tensor, &group);
+        bind_experts(source, plan.expert_class[g]);
+        next_page += source.experts;
+    }
+}
+
+void WeightStreamer::bind_experts(const ExpertGroupLayout& group, uint32_t slot_class) {
+    const residency::SlotClassSpec& slots = cache_.class_spec(slot_class);
+    for (const SlotPart& part : group.parts) {
+        part.tensor->data = cache_.class_memory(slot_class) + part.slot_offset;
+        part.tensor->ne[2] = slots.slots;
+        part.tensor->nb[2] = slots.stride_bytes;
+        part.tensor->nb[3] = slots.stride_bytes * slots.slots;
+    }
+}
+
+void WeightStreamer::bind_dense(const StreamLayout& layout, const placement::StreamPlan& plan,
+                                const std::vector<ggml_tensor*>& dense_order) {
+    residency::PageId next_page = 0;
+    for (const Group& group : groups_) next_page += group.experts;
+    for (size_t d = 0; d < layout.dense.size(); ++d) {
+        if (!plan.dense_streamed[d]) continue;
+        const SlotPart& part = layout.dense[d].part;
+        dense_.emplace(part.tensor, Dense{next_page++, plan.dense_class[d], part.slot_offset});
+    }
+    for (ggml_tensor* tensor : dense_order)
+        if (const auto found = dense_.find(tensor); found != dense_.end()) dense_order_.push_back(found->second);
+}
+
+// Its shape and data follow the ids of each pass.
+ggml_tensor* WeightStreamer::make_index_tensor() {
+    ggml_tensor* const index = ggml_new_tensor_2d(index_context_, GGML_TYPE_I32, 1, 1);
+    ggml_set_name(index, "hypura_slots");
+    return index;
+}
+
+// ---- one pass ------------------------------------------------------------------------------------------------------
+
+void WeightStreamer::begin_pass() {
+    failure_ = {};
+    dense_next_ = 0;
+    if (Status started = read_ahead(); !started) failure_ = std::move(started);
+}
+
+Status WeightStreamer::end_pass() {
+    release_finished_groups(true);
+    release_dense();
+    return std::move(failure_);
+}
+
+bool WeightStreamer::ask(ggml_tensor* node) {
+    if (!failure_) return true;  // cut here; computed() abandons the graph
+    if (node->op == GGML_OP_MUL_MAT_ID) {
+        if (const auto found = group_by_weight_.find(node->src[0]); found != group_by_weight_.end())
+            return redirect_to_slots(node, *found->second);
+    } else if (node->op == GGML_OP_MUL_MAT) {
+        if (const auto found = dense_.find(node->src[0]); found != dense_.end())
+            return bring_dense(node->src[0], found->second);
+    }
+    if (!sources_are_in_memory(node)) return true;
+    return node->type == GGML_TYPE_I32 && group_by_ids_name_.contains(node->name);
+}
+
+bool WeightStreamer::computed(ggml_tensor* node) {
+    if (!failure_) return false;
+    release_dense();
+    release_finished_groups(false);
+    if (node->type == GGML_TYPE_I32) {
+        if (const auto found = group_by_ids_name_.find(node->name); found != group_by_ids_name_.end())
+            if (Status routed = route(*found->second, node); !routed) return !give_up(std::move(routed));
+    }
+    if (Status started = read_ahead(); !started) return !give_up(std::move(started));
+    return true;
+}
+
+// Remembers the first failure; true, so that ask() cuts.
+bool WeightStreamer::give_up(Status status) {
+    if (failure_) failure_ = std::move(status);
+    return true;
+}
+
+// A guard, not a mechanism: a reader of a streamed weight that the capture did not show must end the pass, not compute
+// with whatever the slots hold.
+bool WeightStreamer::sources_are_in_memory(const ggml_tensor* node) {
+    for (const ggml_tensor* source : node->src) {
+        if (source == nullptr) continue;
+        const ggml_tensor* const root = source->view_src != nullptr ? source->view_src : source;
+        if (root->op != GGML_OP_NONE) continue;
+        if (!group_by_weight_.contains(root) && !dense_.contains(root)) continue;
+        give_up(fail(ErrorCode::kUnsupportedModel,
+                     "{}: the graph reads this streamed weight by {} ({}), which was not seen before; use --mode mmap",
+                     root->name, ggml_op_name(node->op), node->name));
+        return false;
+    }
+    return true;
+}
+
+// ---- experts -------------------------------------------------------------------------------------------------------
+
+// Brings the experts that `ids` names into slots and writes their slot numbers into the group's index tensor.
+Status WeightStreamer::route(Group& group, const ggml_tensor* ids) {
+    HYPURA_TRY(read_ids(group, ids));
+    pin_distinct(group);
+    if (Status acquired = cache_.acquire(group.pinned); !acquired) {
+        group.pinned.clear();
+        return acquired;
+    }
+    group.readers_left = group.readers;
+    active_groups_.push_back(&group);
+    HYPURA_TRY(cache_.wait(group.pinned));
+    fill_index(group, ids);
+    return {};
+}
+
+// The ids are usually a view with gaps between its rows (the first top_k columns of a sort).
+Status WeightStreamer::read_ids(Group& group, const ggml_tensor* ids) {
+    const auto columns = static_cast<size_t>(ids->ne[0]);
+    const auto rows = static_cast<size_t>(ids->ne[1]);
+    group.ids.resize(columns * rows);
+    for (size_t row = 0; row < rows; ++row)
+        ggml_backend_tensor_get(ids, &group.ids[row * columns], row * ids->nb[1], columns * sizeof(int32_t));
+    const auto experts = static_cast<int32_t>(group.experts);
+    for (int32_t id : group.ids)
+        if (id < 0 || id >= experts)
+            return fail(ErrorCode::kUnsupportedModel, "{} names expert {} of {}", ids->name, id, experts);
+    return {};
+}
+
+// Each expert once, in the order in which the routing names them.
+void WeightStreamer::pin_distinct(Group& group) {
+    cache_.release(group.pinned);
+    group.pinned.clear();
+    seen_.assign(group.experts, 0);
+    for (int32_t id : group.ids) {
+        const auto expert = static_cast<uint32_t>(id);
+        if (seen_[expert]++ == 0) group.pinned.push_back(group.first_page + expert);
+        seen_[expert] = 1;
+    }
+}
+
+void WeightStreamer::fill_index(Group& group, const ggml_tensor* ids) {
+    group.slots.resize(group.ids.size());
+    std::ranges::transform(group.ids, group.slots.begin(), [&](int32_t id) {
+        return static_cast<int32_t>(cache_.slot_of(group.first_page + static_cast<uint32_t>(id)));
+    });
+    ggml_tensor& index = *group.index;
+    index.data = group.slots.data();
+    index.ne[0] = ids->ne[0];
+    index.ne[1] = ids->ne[1];
+    index.nb[0] = sizeof(int32_t);
+    index.nb[1] = index.nb[0] * static_cast<size_t>(index.ne[0]);
+    index.nb[2] = index.nb[3] = index.nb[1] * static_cast<size_t>(index.ne[1]);
+}
+
+bool WeightStreamer::redirect_to_slots(ggml_tensor* node, Group& group) {
+    if (group.readers_left == 0)
+        return give_up(fail(ErrorCode::kUnsupportedModel, "{}: its experts are read before they are routed; "
+                            "use --mode mmap", node->src[0]->name));
+    --group.readers_left;
+    node->src[2] = group.index;
+    return false;
+}
+
+// A group whose readers have all been asked about is computed: ask() for the nodes behind the cut comes later.
+void WeightStreamer::release_finished_groups(bool all) {
+    std::erase_if(active_groups_, [&](Group* group) {
+        if (group->readers_left > 0 && !all) return false;
+        cache_.release(group->pinned);
+        group->pinned.clear();
+        group->readers_left = 0;
+        return true;
+    });
+}
+
+// ---- dense matrices ------------------------------------------------------------------------------------------------
+
+// Waits for the matrix and points libllama's tensor at its slot; the cut after the node gives the slot back.
+bool WeightStreamer::bring_dense(ggml_tensor* weight, const Dense& dense) {
+    const std::span<const residency::PageId> page(&dense.page, 1);
+    if (Status acquired = cache_.acquire(page); !acquired) return give_up(std::move(acquired));
+    dense_pinned_.push_back(dense.page);
+    if (Status loaded = cache_.wait(page); !loaded) return give_up(std::move(loaded));
+    weight->data = cache_.slot_memory(dense.slot_class, cache_.slot_of(dense.page)) + dense.slot_offset;
+    ++dense_next_;
+    return true;
+}
+
+void WeightStreamer::release_dense() {
+    cache_.release(dense_pinned_);
+    dense_pinned_.clear();
+}
+
+// Starts the next reads of the cyclic scan, as far as slots are free. A class without a free slot is passed over: later
+// matrices of another class may still go.
+Status WeightStreamer::read_ahead() {
+    const size_t reads = std::min(kMostReadAhead, dense_order_.size());
+    uint64_t full_classes = 0;
+    for (size_t i = 0; i < reads; ++i) {
+        const Dense& dense = dense_order_[(dense_next_ + i) % dense_order_.size()];
+        const uint64_t class_bit = uint64_t{1} << (dense.slot_class % 64);
+        if ((full_classes & class_bit) != 0) continue;
+        HYPURA_ASSIGN(const bool under_way, cache_.prefetch(dense.page));
+        if (!under_way) full_classes |= class_bit;
+    }
+    return {};
+}
+
+}  // namespace hypura::engine

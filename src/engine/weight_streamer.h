@@ -1,0 +1,98 @@
+// Makes every streamed weight that a node is about to read lie in a slot: the bridge between libllama's graph and the slot
+// cache, and the hottest code of the program.
+//
+// Experts: a tensor [cols, rows, experts] becomes, in libllama's eyes, [cols, rows, slots]: data = the class's memory,
+// nb[2] = the slot stride. When a layer's routing is computed, the experts that it names are brought into slots, and the
+// MUL_MAT_ID nodes get an index tensor of ours that holds slot numbers. The router's own ids are never written: other
+// nodes read them too. Dense: the matrix's data pointer is set to a slot just before its node runs.
+#pragma once
+
+#include "engine/eval_observer.h"
+#include "engine/model_view.h"
+#include "engine/stream_layout.h"
+#include "placement/stream_plan.h"
+#include "residency/slot_cache.h"
+#include "storage/reader.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+namespace hypura::engine {
+
+class WeightStreamer final : public EvalObserver {
+public:
+    // Allocates the slots and rebinds the streamed tensors; the resident ones must have been loaded (resident_tensors).
+    // `reader` and libllama's model outlive the streamer.
+    static Result<std::unique_ptr<WeightStreamer>> create(const StreamLayout& layout, const placement::StreamPlan& plan,
+                                                          const std::vector<ggml_tensor*>& dense_order,
+                                                          storage::BlockReader& reader);
+    ~WeightStreamer() override;
+
+    // Around each llama_decode or llama_encode. end_pass says what failed, if anything did.
+    void begin_pass();
+    Status end_pass();
+
+    bool ask(ggml_tensor* node) override;
+    bool computed(ggml_tensor* node) override;
+
+    const residency::SlotCache& cache() const { return cache_; }
+
+private:
+    // The expert tensors that one ids node routes.
+    struct Group {
+        residency::PageId first_page = 0;        // page of expert e: first_page + e
+        uint32_t experts = 0;
+        uint32_t readers = 0;                    // MUL_MAT_ID nodes a graph
+        uint32_t readers_left = 0;               // of the routing in hand
+        std::vector<residency::PageId> pinned;   // by the routing in hand
+        std::vector<int32_t> ids;                // the router's, row by row
+        std::vector<int32_t> slots;              // the same as slot numbers: the index tensor's data
+        ggml_tensor* index = nullptr;            // ours, shaped like the ids
+    };
+    struct Dense {
+        residency::PageId page = 0;
+        uint32_t slot_class = 0;
+        uint64_t slot_offset = 0;
+    };
+
+    explicit WeightStreamer(residency::SlotCache cache) : cache_(std::move(cache)) {}
+    void bind_groups(const StreamLayout& layout, const placement::StreamPlan& plan);
+    void bind_experts(const ExpertGroupLayout& group, uint32_t slot_class);
+    void bind_dense(const StreamLayout& layout, const placement::StreamPlan& plan,
+                    const std::vector<ggml_tensor*>& dense_order);
+    ggml_tensor* make_index_tensor();
+
+    bool redirect_to_slots(ggml_tensor* node, Group& group);
+    bool bring_dense(ggml_tensor* weight, const Dense& dense);
+    bool sources_are_in_memory(const ggml_tensor* node);
+
+    Status route(Group& group, const ggml_tensor* ids);
+    Status read_ids(Group& group, const ggml_tensor* ids);
+    void pin_distinct(Group& group);
+    void fill_index(Group& group, const ggml_tensor* ids);
+    void release_finished_groups(bool all);
+    void release_dense();
+    Status read_ahead();
+    bool give_up(Status status);
+
+    residency::SlotCache cache_;
+    std::vector<Group> groups_;
+    std::unordered_map<std::string, Group*> group_by_ids_name_;
+    std::unordered_map<const ggml_tensor*, Group*> group_by_weight_;
+    std::vector<Group*> active_groups_;
+
+    std::unordered_map<const ggml_tensor*, Dense> dense_;
+    std::vector<Dense> dense_order_;  // as one pass reads them
+    size_t dense_next_ = 0;           // the read after the one in hand
+    std::vector<residency::PageId> dense_pinned_;
+
+    ggml_context* index_context_ = nullptr;
+    std::vector<uint8_t> seen_;  // scratch of pin_distinct
+    Status failure_;
+};
+
+}  // namespace hypura::engine

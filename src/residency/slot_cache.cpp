@@ -1,0 +1,216 @@
+#include "residency/slot_cache.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+
+#include <algorithm>
+
+namespace hypura::residency {
+
+Result<SlotCache> SlotCache::create(std::vector<SlotClassSpec> classes, std::vector<PageSpec> pages,
+                                    storage::BlockReader& reader) {
+    SlotCache cache(std::move(pages), reader);
+    for (const SlotClassSpec& spec : classes) HYPURA_TRY(cache.add_class(spec));
+    return cache;
+}
+
+SlotCache::SlotCache(std::vector<PageSpec> pages, storage::BlockReader& reader) : reader_(&reader) {
+    pages_.reserve(pages.size());
+    for (PageSpec& spec : pages) {
+        evictions_by_group_.resize(std::max<size_t>(evictions_by_group_.size(), spec.group + 1));
+        Page& page = pages_.emplace_back();
+        page.spec = std::move(spec);
+        page.older = page.newer = static_cast<PageId>(pages_.size() - 1);
+    }
+}
+
+Status SlotCache::add_class(const SlotClassSpec& spec) {
+    HYPURA_ASSIGN(MemoryRegion memory, MemoryRegion::reserve(spec.stride_bytes * spec.slots));
+    memory.advise_huge_pages(0, memory.size_bytes());
+    memory.commit(0, memory.size_bytes());
+    const auto sentinel = static_cast<PageId>(pages_.size());
+    pages_.emplace_back();
+    pages_[sentinel].older = pages_[sentinel].newer = sentinel;
+    SlotClass& added = classes_.emplace_back(SlotClass{spec, std::move(memory), {}, sentinel});
+    for (SlotIndex slot = spec.slots; slot-- > 0;) added.free_slots.push_back(slot);
+    return {};
+}
+
+// ---- what callers ask for ------------------------------------------------------------------------------------------
+
+Status SlotCache::acquire(std::span<const PageId> pages) {
+    HYPURA_TRY(drain(false));
+    for (size_t done = 0; done < pages.size(); ++done) {
+        if (Status acquired = acquire_one(pages[done]); !acquired) {
+            release(pages.first(done));
+            return acquired;
+        }
+    }
+    return {};
+}
+
+Status SlotCache::acquire_one(PageId id) {
+    Page& page = pages_[id];
+    if (page.state == PageState::kAbsent) {
+        HYPURA_TRY(wait_for_slot(id));
+        HYPURA_TRY(start_load(id));
+    } else {
+        ++(page.state == PageState::kLoaded ? counters_.hits : counters_.joined);
+        if (page.pins == 0) unlink(id);
+    }
+    ++counters_.demands;
+    ++page.pins;
+    page.promised = false;
+    return {};
+}
+
+Status SlotCache::wait(std::span<const PageId> pages) {
+    const ScopeTimer timer(counters_.wait_us);
+    for (PageId id : pages) {
+        while (pages_[id].state == PageState::kLoading) HYPURA_TRY(drain(true));
+        if (pages_[id].state == PageState::kAbsent) return last_failure_;
+    }
+    return {};
+}
+
+void SlotCache::release(std::span<const PageId> pages) {
+    for (PageId id : pages) {
+        Page& page = pages_[id];
+        HYPURA_CHECK(page.pins > 0);
+        if (--page.pins == 0 && page.state != PageState::kAbsent) link_newest(id);
+    }
+}
+
+Result<bool> SlotCache::prefetch(PageId id) {
+    Page& page = pages_[id];
+    if (page.state != PageState::kAbsent) return true;
+    HYPURA_TRY(drain(false));
+    if (page.pins > 0 || !take_slot(id, false)) return false;
+    HYPURA_TRY(start_load(id));
+    link_newest(id);
+    page.promised = true;
+    ++counters_.prefetches;
+    return true;
+}
+
+std::byte* SlotCache::slot_memory(uint32_t slot_class, SlotIndex slot) const {
+    const SlotClass& owner = classes_[slot_class];
+    return owner.memory.data() + owner.spec.stride_bytes * slot;
+}
+
+uint64_t SlotCache::memory_bytes() const {
+    uint64_t total = 0;
+    for (const SlotClass& slot_class : classes_) total += slot_class.memory.size_bytes();
+    return total;
+}
+
+// ---- loading -------------------------------------------------------------------------------------------------------
+
+// A demand outranks promises: where they hold every slot, even ones whose reads are still in flight, one of them yields.
+Status SlotCache::wait_for_slot(PageId id) {
+    while (!take_slot(id, true)) {
+        if (reader_->outstanding() == 0)
+            return fail(ErrorCode::kBudgetTooSmall,
+                        "every slot for {} is in use by the pass in hand; use a larger --ram or a smaller --batch",
+                        pages_[id].spec.slices.front().what);
+        HYPURA_TRY(drain(true));
+    }
+    return {};
+}
+
+// Submits the page's reads into the slot that it has been given.
+Status SlotCache::start_load(PageId id) {
+    Page& page = pages_[id];
+    reads_.clear();
+    for (const SliceSpec& slice : page.spec.slices)
+        reads_.push_back({slice.file, slice.offset, slice.bytes,
+                          slot_memory(page.spec.slot_class, page.slot) + slice.slot_offset, id, slice.what});
+    page.state = PageState::kLoading;
+    page.failed = false;
+    page.slices_left = static_cast<uint16_t>(page.spec.slices.size());
+    return reader_->submit(reads_);
+}
+
+// Collects finished reads; with `block`, waits for at least one.
+Status SlotCache::drain(bool block) {
+    completions_.clear();
+    HYPURA_TRY(reader_->collect(completions_, block));
+    for (const storage::BlockCompletion& completion : completions_) finish_slice(completion);
+    return {};
+}
+
+void SlotCache::finish_slice(const storage::BlockCompletion& completion) {
+    Page& page = pages_[completion.tag];
+    HYPURA_CHECK(page.state == PageState::kLoading && page.slices_left > 0);
+    if (!completion.status) {
+        page.failed = true;
+        last_failure_ = completion.status;
+    }
+    if (--page.slices_left == 0) finish_load(static_cast<PageId>(completion.tag));
+}
+
+void SlotCache::finish_load(PageId id) {
+    if (pages_[id].failed) drop(id);
+    else pages_[id].state = PageState::kLoaded;
+}
+
+// ---- replacement ---------------------------------------------------------------------------------------------------
+
+bool SlotCache::take_slot(PageId id, bool for_demand) {
+    SlotClass& slot_class = classes_[pages_[id].spec.slot_class];
+    if (slot_class.free_slots.empty()) {
+        const PageId victim = find_victim(slot_class, for_demand);
+        if (victim == slot_class.list_head) return false;
+        evict(victim);
+    }
+    pages_[id].slot = slot_class.free_slots.back();
+    slot_class.free_slots.pop_back();
+    return true;
+}
+
+// The least recently used loaded page without a promise; for a demand, failing that, the latest promise.
+PageId SlotCache::find_victim(const SlotClass& slot_class, bool for_demand) const {
+    const PageId end = slot_class.list_head;
+    for (PageId id = pages_[end].newer; id != end; id = pages_[id].newer)
+        if (pages_[id].state == PageState::kLoaded && !pages_[id].promised) return id;
+    for (PageId id = pages_[end].older; for_demand && id != end; id = pages_[id].older)
+        if (pages_[id].state == PageState::kLoaded) return id;
+    return end;
+}
+
+void SlotCache::evict(PageId id) {
+    ++counters_.evictions;
+    ++evictions_by_group_[pages_[id].spec.group];
+    counters_.prefetch_wasted += pages_[id].promised ? 1 : 0;
+    drop(id);
+}
+
+// Gives the page's slot back.
+void SlotCache::drop(PageId id) {
+    Page& page = pages_[id];
+    if (page.newer != id) unlink(id);
+    classes_[page.spec.slot_class].free_slots.push_back(page.slot);
+    page.slot = kNoSlot;
+    page.promised = false;
+    page.state = PageState::kAbsent;
+}
+
+// ---- the list of unpinned pages, least recently used first ---------------------------------------------------------
+
+void SlotCache::link_newest(PageId id) {
+    const PageId end = classes_[pages_[id].spec.slot_class].list_head;
+    const PageId newest = pages_[end].older;
+    pages_[id].older = newest;
+    pages_[id].newer = end;
+    pages_[newest].newer = id;
+    pages_[end].older = id;
+}
+
+void SlotCache::unlink(PageId id) {
+    Page& page = pages_[id];
+    pages_[page.older].newer = page.newer;
+    pages_[page.newer].older = page.older;
+    page.older = page.newer = id;
+}
+
+}  // namespace hypura::residency

@@ -1,0 +1,147 @@
+// Which streamed weights are in memory right now, and where.
+//
+// A *page* is what is loaded and evicted as one: the slices of one expert (gate, up, down), or one dense matrix. A *slot*
+// is memory for one page; slots of equal stride form a *class*. Every page belongs to one class and may sit in any slot of
+// it. The cache decides which page leaves; it never decides what is read when: callers acquire, prefetch and release.
+//
+// A page is in one of three states, and leaves them only as drawn:
+//
+//     absent --acquire/prefetch--> loading --every slice read--> loaded --evicted--> absent
+//                                     |
+//                                     +--a read failed for good--> absent   (the slot is free again)
+//
+// Invariants: a slot holds at most one page; a pinned page is never evicted; only a successful completion makes a page
+// loaded; a page whose reads are in flight keeps its slot until they have all come back.
+//
+// Replacement is least-recently-used within a class. Pages that were prefetched and not used yet are *promised*: they are
+// evicted only for a demand that finds nothing else, the latest promise first. With a cyclic scan (dense models) this
+// makes the class a ring with look-ahead; with experts it is LRU. Measured alternatives are in docs/residency.md.
+//
+// Not thread-safe: it belongs to the thread that runs the model.
+#pragma once
+
+#include "base/memory_region.h"
+#include "base/status.h"
+#include "storage/reader.h"
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace hypura::residency {
+
+using PageId = uint32_t;
+using SlotIndex = uint32_t;
+inline constexpr SlotIndex kNoSlot = UINT32_MAX;
+
+struct SlotClassSpec {
+    uint64_t stride_bytes = 0;  // from slot to slot
+    uint32_t slots = 0;
+};
+
+// One read of a page: file bytes [offset, offset + bytes) to slot_offset within the slot.
+struct SliceSpec {
+    uint32_t file = 0;
+    uint64_t offset = 0;
+    uint64_t bytes = 0;
+    uint64_t slot_offset = 0;
+    std::string_view what;  // tensor name; outlives the cache
+};
+
+struct PageSpec {
+    uint32_t slot_class = 0;
+    uint32_t group = 0;  // for the eviction counts: the layer
+    std::vector<SliceSpec> slices;
+};
+
+struct CacheCounters {
+    uint64_t demands = 0;         // pages acquired
+    uint64_t hits = 0;            // of those, loaded already
+    uint64_t joined = 0;          // of those, being prefetched when demanded
+    uint64_t evictions = 0;
+    uint64_t prefetches = 0;      // pages whose read was started ahead of demand
+    uint64_t prefetch_wasted = 0; // of those, evicted before use
+    int64_t wait_us = 0;          // wait() stood still
+};
+
+class SlotCache {
+public:
+    // `reader` outlives the cache. Slot memory is reserved in huge pages and committed at once, so that no later read or
+    // computation faults. Slots begin and end with room for BlockReader's slack: the caller's slot_offsets say where.
+    static Result<SlotCache> create(std::vector<SlotClassSpec> classes, std::vector<PageSpec> pages,
+                                    storage::BlockReader& reader);
+
+    // Pins `pages` (each counts as one demand) and starts the reads of the absent ones, in the order given.
+    // kBudgetTooSmall when a class has no slot left that is not pinned: nothing is pinned then.
+    Status acquire(std::span<const PageId> pages);
+
+    // Blocks until the pages, which must be pinned, are loaded. An error is the first failed read's; pages that failed
+    // stay pinned and absent until released, and are read afresh by the next acquire.
+    Status wait(std::span<const PageId> pages);
+
+    // Undoes one acquire: the pages become the most recently used ones, in the order given.
+    void release(std::span<const PageId> pages);
+
+    // Starts reading an absent page if a slot can be had without evicting a pinned or promised page; says whether the
+    // page is now loaded or on its way.
+    Result<bool> prefetch(PageId page);
+
+    // Of a page that is loaded or loading.
+    SlotIndex slot_of(PageId page) const { return pages_[page].slot; }
+    std::byte* slot_memory(uint32_t slot_class, SlotIndex slot) const;
+    std::byte* class_memory(uint32_t slot_class) const { return classes_[slot_class].memory.data(); }
+    const SlotClassSpec& class_spec(uint32_t slot_class) const { return classes_[slot_class].spec; }
+
+    const CacheCounters& counters() const { return counters_; }
+    const std::vector<uint64_t>& evictions_by_group() const { return evictions_by_group_; }
+    uint64_t memory_bytes() const;
+
+private:
+    enum class PageState : uint8_t { kAbsent, kLoading, kLoaded };
+
+    struct Page {
+        PageSpec spec;
+        PageState state = PageState::kAbsent;
+        bool promised = false;   // prefetched, not demanded since
+        bool failed = false;     // a slice of the load in hand, or of the last load, failed
+        uint16_t slices_left = 0;
+        uint32_t pins = 0;
+        SlotIndex slot = kNoSlot;
+        PageId older = 0, newer = 0;  // neighbours in the class's list; the page itself when it is in none
+    };
+    struct SlotClass {
+        SlotClassSpec spec;
+        MemoryRegion memory;
+        std::vector<SlotIndex> free_slots;
+        PageId list_head = 0;  // sentinel page: newer = least recently used, older = most recently used
+    };
+
+    SlotCache(std::vector<PageSpec> pages, storage::BlockReader& reader);
+    Status add_class(const SlotClassSpec& spec);
+
+    Status acquire_one(PageId id);
+    Status wait_for_slot(PageId id);
+    Status start_load(PageId id);
+    bool take_slot(PageId id, bool for_demand);
+    PageId find_victim(const SlotClass& slot_class, bool for_demand) const;
+    void evict(PageId id);
+    void drop(PageId id);
+    Status drain(bool block);
+    void finish_slice(const storage::BlockCompletion& completion);
+    void finish_load(PageId id);
+
+    void link_newest(PageId id);
+    void unlink(PageId id);
+
+    std::vector<SlotClass> classes_;
+    std::vector<Page> pages_;  // the real ones, then one sentinel for each class
+    storage::BlockReader* reader_;
+    std::vector<storage::BlockCompletion> completions_;
+    std::vector<storage::BlockRead> reads_;
+    Status last_failure_;
+    CacheCounters counters_;
+    std::vector<uint64_t> evictions_by_group_;
+};
+
+}  // namespace hypura::residency
