@@ -5,12 +5,19 @@
 
 namespace hypura::storage {
 
-enum class FaultKind { kIoError, kShortRead, kInterrupted, kEndOfFile };
+enum class FaultKind {
+    kIoError,      // -EIO
+    kShortRead,    // about half of the bytes; the rest of the destination is overwritten with garbage
+    kInterrupted,  // -EINTR
+    kEndOfFile,    // 0 bytes
+};
 
 struct FaultPlan {
-    uint64_t nth = 0;         // the read to fail, counted from 1; 0 fails none
+    uint64_t nth = 0;  // the read to fail, counted from 1; 0 fails none
     FaultKind kind = FaultKind::kIoError;
-    bool permanent = false;   // fail that file range again and again, instead of once
+    // Instead of once, fail every read that overlaps the file range of the first failure. A permanent short read never
+    // gets past the middle of that range.
+    bool permanent = false;
 };
 
 // Parses "N:eio|short|eintr|eof[:permanent]".

@@ -26,7 +26,7 @@ struct RawRead {
     uint64_t offset = 0;
     std::byte* destination = nullptr;
     uint32_t bytes = 0;
-    uint64_t tag = 0;  // returned with the completion
+    uint64_t tag = 0;  // returned with the completion; unique among the reads in flight
 };
 
 struct RawCompletion {
@@ -34,8 +34,9 @@ struct RawCompletion {
     int64_t result = 0;  // bytes read (0 at the end of the file), or -errno
 };
 
-// Not thread-safe: one thread submits and collects. Destruction waits for reads in flight, so that no kernel write can
-// land in freed memory.
+// Not thread-safe: one thread submits and collects. Reads make progress while that thread computes, without any call.
+// Destruction drops reads that have not begun and waits for those in the kernel, so that no write can land in freed
+// memory. An error of submit or collect means that the reader is broken for good, not that one read failed.
 class RawReader {
 public:
     virtual ~RawReader() = default;
@@ -65,8 +66,9 @@ Result<std::unique_ptr<RawReader>> make_raw_reader(const ReaderOptions& options)
 // refuses that, reads are buffered, and the caller reports it.
 class DirectFile {
 public:
-    // Opens `path`, asks statx for the alignment that direct reads need (4096 where the kernel does not say), and proves
-    // direct reading by comparing a block with a buffered read of it.
+    // Opens `path`, asks statx for the alignment that direct reads need (4096 where the kernel does not say), and
+    // proves direct reading by comparing the first block with a buffered read of it. Where that fails, or the alignment
+    // exceeds half of BlockReader::kSlackBytes, reads are buffered. Not a regular file: kNotAFile.
     static Result<DirectFile> open(const std::string& path);
 
     DirectFile(DirectFile&&) noexcept;
@@ -89,9 +91,10 @@ private:
 // ---- whole-or-failed block reads -----------------------------------------------------------------------------------
 
 // Wants file bytes [offset, offset + bytes) at `destination`. The reader may also write the rest of the aligned window
-// around them: the caller owns [destination - slack, destination + bytes + slack) with slack = BlockReader::kSlackBytes.
-// No copy is made when destination and offset are congruent modulo the alignments; otherwise the window lands in the
-// slack and is moved into place.
+// around them: the caller owns [destination - slack, destination + bytes + slack) with slack =
+// BlockReader::kSlackBytes. No copy is made when destination and offset are congruent modulo the alignments; otherwise
+// the window begins at the next lower aligned address, inside the slack, and is moved up into place once all of it is
+// there. So two outstanding blocks must be at least the slack apart in memory.
 struct BlockRead {
     uint32_t file = 0;  // index into the reader's files
     uint64_t offset = 0;
@@ -107,14 +110,16 @@ struct BlockCompletion {
 };
 
 struct ReadCounters {
-    uint64_t reads = 0;         // kernel operations that returned
-    uint64_t bytes = 0;         // that the kernel returned
-    uint64_t retries = 0;       // operations repeated after a transient error or a short read
-    uint64_t failures = 0;      // blocks given up
-    int64_t busy_us = 0;        // wall time with at least one block outstanding
+    uint64_t reads = 0;     // kernel operations that returned
+    uint64_t bytes = 0;     // that the kernel returned
+    uint64_t retries = 0;   // operations repeated after a transient error or a short read
+    uint64_t failures = 0;  // blocks given up
+    int64_t busy_us = 0;    // wall time with at least one block outstanding
 };
 
-// Not thread-safe. Large blocks are cut into pieces of `piece_bytes` that are read side by side.
+// Not thread-safe. Transient errors (EINTR, EAGAIN, short reads) are retried up to 8 times without progress, EIO and an
+// early end of the file twice. A block completes, failed or not, only when the kernel has returned all of its pieces.
+// Large blocks are cut into pieces of `piece_bytes` that are read side by side.
 class BlockReader {
 public:
     static constexpr uint64_t kSlackBytes = 8192;
@@ -123,11 +128,12 @@ public:
     ~BlockReader();  // waits for reads in flight
     BlockReader(const BlockReader&) = delete;
 
+    // Never waits. A block outside the file, as it was at opening, completes with kCorruptModel.
     Status submit(std::span<const BlockRead> blocks);
     // Appends finished blocks to `out`. With `block`, waits until at least one block finished, if any is outstanding.
     Status collect(std::vector<BlockCompletion>& out, bool block);
 
-    size_t outstanding() const;  // blocks
+    size_t outstanding() const;  // blocks submitted and not yet collected
     const ReadCounters& counters() const;
     const std::vector<DirectFile>& files() const;
     std::string_view raw_name() const;
@@ -137,7 +143,8 @@ private:
     std::unique_ptr<State> state_;
 };
 
-// Reads one range and waits: for start-up and tools. The same rules as above.
+// Reads one range and waits: for start-up and tools. The same rules as above; nothing else may be outstanding, since
+// its completion would be lost here.
 Status read_now(BlockReader& reader, const BlockRead& block);
 
 }  // namespace hypura::storage
