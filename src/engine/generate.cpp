@@ -1,0 +1,164 @@
+#include "engine/generate.h"
+
+#include "base/clock.h"
+#include "engine/text_stream.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace hypura::engine {
+namespace {
+
+bool was_cancelled(const Status& status) { return !status && status.error().code == ErrorCode::kCancelled; }
+
+// One answer: reads the prompt, then one token a turn until something ends it.
+class Answer {
+public:
+    Answer(const Engine& engine, Session& session, Sampler sampler, const GenerateOptions& options,
+           const GenerateCallbacks& callbacks)
+        : engine_(engine),
+          session_(session),
+          sampler_(std::move(sampler)),
+          options_(options),
+          callbacks_(callbacks),
+          stops_(options.stop) {}
+
+    Result<GenerateResult> run(std::span<const Token> prompt);
+
+private:
+    Status read_prompt(std::span<const Token> prompt);
+    Status decode();
+    void take_token(Token token);
+    void check_limits();
+    Status evaluate_one(Token token);
+    void show(std::string_view text);
+    void finish_text();
+    void end(StopReason reason) { ended_ = true, result_.stop = reason; }
+
+    const Engine& engine_;
+    Session& session_;
+    Sampler sampler_;
+    const GenerateOptions& options_;
+    const GenerateCallbacks& callbacks_;
+    Utf8Cutter characters_;
+    StopMatcher stops_;
+    GenerateResult result_;
+    int64_t begin_us_ = now_us();
+    int64_t first_token_us_ = 0;  // of the clock
+    bool ended_ = false;
+};
+
+Result<GenerateResult> Answer::run(std::span<const Token> prompt) {
+    HYPURA_TRY(read_prompt(prompt));
+    HYPURA_TRY(decode());
+    finish_text();
+    return std::move(result_);
+}
+
+// Cancelling is an outcome that the caller asked for, not an error: what was generated so far is returned.
+Status Answer::read_prompt(std::span<const Token> prompt) {
+    for (const Token token : prompt) sampler_.accept(token);
+    const auto progress = [&](size_t done) {
+        return !callbacks_.on_prompt || callbacks_.on_prompt(done, prompt.size());
+    };
+    const Status status = session_.evaluate(prompt, LogitsWanted::kLast, progress);
+    result_.prompt_tokens = prompt.size();
+    result_.prompt_us = now_us() - begin_us_;
+    if (!was_cancelled(status)) return status;
+    end(StopReason::kCancelled);
+    return {};
+}
+
+Status Answer::decode() {
+    while (!ended_) {
+        const Token token = sampler_.sample(session_.logits(0));
+        take_token(token);
+        check_limits();
+        if (!ended_) HYPURA_TRY(evaluate_one(token));
+    }
+    return {};
+}
+
+// The ending token is neither text nor part of the answer.
+void Answer::take_token(Token token) {
+    if (engine_.ends_generation(token)) return end(StopReason::kEndOfText);
+    const int64_t now = now_us();
+    if (result_.tokens.empty()) {
+        first_token_us_ = now;
+        result_.first_token_us = now - begin_us_;
+    }
+    result_.decode_us = now - first_token_us_;
+    result_.tokens.push_back(token);
+    show(characters_.push(engine_.piece(token, false)));
+}
+
+void Answer::check_limits() {
+    if (ended_) return;
+    if (options_.max_tokens > 0 && result_.tokens.size() >= options_.max_tokens) return end(StopReason::kMaxTokens);
+    if (session_.position() >= session_.context_tokens()) end(StopReason::kContextFull);
+}
+
+Status Answer::evaluate_one(Token token) {
+    const Status status = session_.evaluate(std::span(&token, 1), LogitsWanted::kLast);
+    if (!was_cancelled(status)) return status;
+    end(StopReason::kCancelled);
+    return {};
+}
+
+void Answer::show(std::string_view text) {
+    const auto [free, stopped] = stops_.push(text);
+    result_.text += free;
+    const bool go_on = free.empty() || !callbacks_.on_text || callbacks_.on_text(free);
+    if (stopped)
+        end(StopReason::kStopString);
+    else if (!go_on)
+        end(StopReason::kCancelled);
+}
+
+// Text held back for a character or a stop string that never came is part of the answer, unless it was stopped there.
+void Answer::finish_text() {
+    if (result_.stop == StopReason::kStopString) return;
+    const StopReason reason = result_.stop;
+    show(characters_.flush());
+    if (result_.stop == StopReason::kStopString) return;
+    const std::string rest = stops_.flush();
+    result_.text += rest;
+    if (!rest.empty() && callbacks_.on_text) callbacks_.on_text(rest);
+    result_.stop = reason;
+}
+
+Status check_room(const Session& session, std::span<const Token> prompt) {
+    if (prompt.empty()) return fail(ErrorCode::kInvalidArgument, "the prompt is empty");
+    const size_t wanted = session.position() + prompt.size();
+    if (wanted > session.context_tokens())
+        return fail(ErrorCode::kInvalidArgument, "the prompt needs {} tokens of context, but there are only {}", wanted,
+                    session.context_tokens());
+    return {};
+}
+
+}  // namespace
+
+std::string_view to_string(StopReason reason) {
+    switch (reason) {
+        case StopReason::kEndOfText:
+            return "end_of_text";
+        case StopReason::kMaxTokens:
+            return "max_tokens";
+        case StopReason::kContextFull:
+            return "context_full";
+        case StopReason::kStopString:
+            return "stop_string";
+        case StopReason::kCancelled:
+            return "cancelled";
+    }
+    return "unknown";
+}
+
+Result<GenerateResult> generate(const Engine& engine, Session& session, std::span<const Token> prompt,
+                                const GenerateOptions& options, const GenerateCallbacks& callbacks) {
+    HYPURA_TRY(check_room(session, prompt));
+    HYPURA_ASSIGN(Sampler sampler, Sampler::create(engine, options.sampling));
+    return Answer(engine, session, std::move(sampler), options, callbacks).run(prompt);
+}
+
+}  // namespace hypura::engine
