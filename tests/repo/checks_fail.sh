@@ -14,6 +14,9 @@ fresh_tree() {
     echo '#include <vector>' >"$scratch/tree/src/base/bytes.h"
     printf '%s\n' '#!/usr/bin/env bash' 'verb_help() { echo "  help  this text"; }' 'verb_help' >"$scratch/tree/dev"
     chmod +x "$scratch/tree/dev"
+    mkdir "$scratch/tree/demo"
+    echo weights >"$scratch/tree/demo/demo-moe.gguf"
+    echo "| sha256 | \`$(sha256sum <"$scratch/tree/demo/demo-moe.gguf" | cut -d' ' -f1)\` |" >"$scratch/tree/demo/README.md"
 }
 
 # passes CHECK / fails CHECK WHAT
@@ -42,11 +45,13 @@ rejects include_direction.sh src/gguf/a.cpp '#include "gguf.h"'
 rejects include_direction.sh src/server/a.cpp '#include <ggml-backend.h>'
 rejects include_direction.sh src/server/a.cpp '#include <minja/chat-template.hpp>'
 rejects include_direction.sh src/engine/a.cpp '#include <httplib.h>'
+rejects include_direction.sh src/engine/a.cpp 'const char* home = std::getenv("HOME");'
 # Spelled in two parts, or machine_names.sh would find them here.
 rejects machine_names.sh src/base/bytes.h "// see /""work/notes"
 rejects machine_names.sh dev "cache=/""root/.cache"
 rejects machine_names.sh dev "mirror=http://deb"".debian.org/debian"
 rejects machine_names.sh dev "mirror=http://archive"".ubuntu.com/ubuntu"
+rejects demo_model.sh demo/demo-moe.gguf 'one more line'
 rejects dev_help.sh dev 'verb_secret() { :; }'
 
 exit "$failures"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The folder list of src/ is the architecture: a folder includes only itself and folders to its left, and each
-# third-party library belongs to one folder. Usage: include_direction.sh REPOSITORY
+# third-party library, and the environment, belongs to one folder. Usage: include_direction.sh REPOSITORY
 set -euo pipefail
 cd "$1/src"
 
@@ -49,6 +49,14 @@ check_owner() {
     [[ $folder == "$owner" ]] || fail "src/$where: only src/$owner includes $included"
 }
 
+# Only the command line interface looks at the environment; everything else is told.
+check_environment() {
+    local use
+    while read -r use; do
+        fail "src/$use: only src/cli reads the environment"
+    done < <(grep -rnE --include='*.h' --include='*.cpp' '\b(secure_)?getenv\(|\benviron\b' "$1" | cut -d: -f1,2)
+}
+
 checked=0
 for folder in */; do
     folder=${folder%/}
@@ -58,6 +66,7 @@ for folder in */; do
         check_direction "$folder" "$file:$line" "$included"
         check_owner "$folder" "$file:$line" "$included"
     done < <(includes_of "$folder")
+    [[ $folder == cli ]] || check_environment "$folder"
 done
 
 ((checked > 0)) || fail "found no includes at all in src/"
