@@ -12,6 +12,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -56,10 +57,10 @@ struct ModelFile {
     const TensorInfo* find_tensor(std::string_view name) const;
 };
 
-// Opens `path`; when its metadata says that it is one part of a split (split.count > 1), finds the other parts beside it
-// by llama.cpp's pattern NAME-00001-of-00003.gguf and reads them all. `path` may name any part.
-// Errors: kNotFound (also a missing part, by name), kNotAFile, kPermissionDenied, kNotGguf, kCorruptModel,
-// kUnsupportedModel (another byte order or version, an unknown element type).
+// Opens `path`; when its metadata says that it is one part of a split (split.count > 1), finds the other parts beside
+// it by llama.cpp's pattern NAME-00001-of-00003.gguf and reads them all. `path` may name any part. Errors: kNotFound
+// (also a missing part, by name), kNotAFile, kPermissionDenied, kNotGguf, kCorruptModel, kUnsupportedModel (another
+// byte order or version, an unknown element type).
 Result<ModelFile> open_model(const std::string& path);
 
 // kModelChanged when a part's size, inode or modification time is no longer what open_model saw.
