@@ -95,20 +95,25 @@ root_path() {
 
 # ensure_root PACKAGE…: makes the root unless it is there. Two runs at once wait for each other.
 ensure_root() {
-    local root lock
+    local root
     root=$(root_path "$@")
     require_namespaces
-    [[ -d $root ]] && return
-    mkdir -p "$cache"
-    exec {lock}>"$cache/lock"
-    flock "$lock"
-    [[ -d $root ]] || make_root "$root" "$@"
-    exec {lock}>&-
+    [[ -d $root ]] || locked make_root "$root" "$@"
 }
+
+# locked COMMAND…: holds the cache's lock meanwhile.
+locked() (
+    mkdir -p "$cache"
+    exec 9>"$cache/lock"
+    flock 9
+    "$@"
+)
 
 make_root() {
     local root=$1 mirror part log=$cache/make-root.log
     shift
+    [[ ! -d $root ]] || return 0  # somebody else made it while we waited for the lock
+    remove_tree "$root".part.*    # what a killed run left
     require_mmdebstrap
     mirror=$(debian_mirror)
     note "making a private Debian $debian_suite root in $root (once; a download of some hundred MB)"
@@ -204,7 +209,7 @@ place() {
 remove_old_roots() {
     local root
     for root in "$cache"/root-*; do
-        [[ -d $root && " $* " != *" $root "* ]] || continue
+        [[ -e $root && " $* " != *" $root "* ]] || continue
         note "removing $root"
         remove_tree "$root"
     done

@@ -1,7 +1,7 @@
 # hypura_module(NAME SOURCES … [DEPS …]): one folder, one static library hypura_NAME.
 # hypura_test(NAME SOURCES … [DEPS …]): one GoogleTest program; every TEST in it is a ctest test.
 
-set(HYPURA_WARNINGS -Wall -Wextra -Wconversion -Wshadow)
+set(HYPURA_WARNINGS -Wall -Wextra -Wconversion -Wshadow -Wno-missing-field-initializers)
 
 function(hypura_target_options target)
   target_compile_options(${target} PRIVATE ${HYPURA_WARNINGS})

@@ -76,7 +76,6 @@ DenseLayout lay_out_dense(const CapturedWeight& weight, std::span<const storage:
     return dense;
 }
 
-// Slots of nearly equal size share a class: the odd bytes of a page are cheaper than another ring.
 std::string resident_note(const CapturedWeight& weight) {
     return std::format("{} ({}) stays in memory: read by {}", weight.info->name, format_bytes(weight.info->size_bytes),
                        weight.other_reader);
@@ -116,7 +115,7 @@ placement::StreamProblem stream_problem(const StreamLayout& layout, uint32_t bat
         for (const SlotPart& part : group.parts) expert_bytes += part.bytes;
         const uint64_t routed = experts_used == 0 ? group.experts : uint64_t{batch_tokens} * experts_used;
         const auto pass_experts = static_cast<uint32_t>(std::min<uint64_t>(group.experts, routed));
-        problem.experts.push_back({group.slot_bytes, expert_bytes, group.experts, pass_experts});
+        problem.experts.push_back({group.slot_bytes, expert_bytes, group.experts, pass_experts, group.layer});
     }
     return problem;
 }

@@ -8,11 +8,12 @@
 namespace hypura::placement {
 namespace {
 
-// Slots of one expert class: at least the largest pass, at most every expert that it serves.
+// Slots of one expert class: at least what a pass needs of one layer, at most every expert that it serves.
 struct ExpertClass {
     uint64_t slot_bytes = 0;
     uint32_t least = 0;
     uint32_t most = 0;
+    std::map<int, uint32_t> pass_experts_by_layer;
 };
 
 std::vector<ExpertClass> expert_classes(const StreamProblem& problem) {
@@ -20,7 +21,7 @@ std::vector<ExpertClass> expert_classes(const StreamProblem& problem) {
     for (const ExpertGroup& group : problem.experts) {
         ExpertClass& found = by_stride[group.slot_bytes];
         found.slot_bytes = group.slot_bytes;
-        found.least = std::max(found.least, group.pass_experts);
+        found.least = std::max(found.least, found.pass_experts_by_layer[group.layer] += group.pass_experts);
         found.most += group.experts;
     }
     std::vector<ExpertClass> classes;

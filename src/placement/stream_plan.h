@@ -31,6 +31,7 @@ struct ExpertGroup {
     uint64_t expert_bytes = 0;  // payload of one expert
     uint32_t experts = 0;
     uint32_t pass_experts = 0;  // most experts that one pass can need: min(experts, top_k * batch tokens)
+    int layer = 0;              // groups of one layer may be in use at the same time
 };
 
 struct StreamProblem {
