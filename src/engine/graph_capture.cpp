@@ -19,10 +19,11 @@ void make_resident(CapturedWeight& weight, std::string reason) {
     weight.other_reader = std::move(reason);
 }
 
-void merge_use(CapturedWeight& weight, const ggml_tensor& node, WeightUse use) {
+void merge_use(CapturedWeight& weight, const ggml_tensor& node, WeightUse use, uint32_t ids_occurrence) {
     if (use == WeightUse::kOther) return make_resident(weight, ggml_op_name(node.op));
     if (use != weight.use) return make_resident(weight, "readers of different kinds");
-    if (use == WeightUse::kExperts && weight.ids_name != node.src[2]->name)
+    if (use != WeightUse::kExperts) return;
+    if (weight.ids_name != node.src[2]->name || weight.ids_occurrence != ids_occurrence)
         make_resident(weight, "routed by more than one tensor");
 }
 
@@ -34,10 +35,13 @@ GraphCapture::GraphCapture(const gguf::ModelFile& model) {
 
 void GraphCapture::begin_pass() {
     order_this_pass_.clear();
+    occurrence_this_pass_.clear();
+    i32_names_this_pass_.clear();
     for (Entry& entry : weights_) entry.readers_this_pass = 0;
 }
 
 bool GraphCapture::ask(ggml_tensor* node) {
+    if (node->type == GGML_TYPE_I32) note_i32(node);
     for (int i = 0; i < GGML_MAX_SRC; ++i) {
         ggml_tensor* const source = node->src[i];
         if (source == nullptr) continue;
@@ -49,18 +53,24 @@ bool GraphCapture::ask(ggml_tensor* node) {
 
 bool GraphCapture::computed(ggml_tensor*) { return false; }
 
+void GraphCapture::note_i32(const ggml_tensor* node) {
+    occurrence_this_pass_.emplace(node, i32_names_this_pass_[node->name]++);
+}
+
 void GraphCapture::note_reader(ggml_tensor* node, int source_index, ggml_tensor* weight) {
     const auto found = infos_.find(std::string_view(weight->name));
     if (weight->op != GGML_OP_NONE || found == infos_.end()) return;
     const WeightUse use = use_as(*node, source_index, *weight);
+    const uint32_t ids_occurrence = use == WeightUse::kExperts ? occurrence_this_pass_[node->src[2]] : 0;
     Entry& entry = entry_for(*found->second, weight);
     if (entry.weight.readers == 0) {
         entry.weight.use = use;
-        if (use == WeightUse::kExperts) entry.weight.ids_name = node->src[2]->name;
+        entry.weight.ids_name = use == WeightUse::kExperts ? node->src[2]->name : "";
+        entry.weight.ids_occurrence = ids_occurrence;
     }
     // A tied embedding is two libllama tensors over the same bytes: rebinding one would leave the other behind.
     if (entry.weight.tensor != weight) make_resident(entry.weight, "used under two names");
-    merge_use(entry.weight, *node, use);
+    merge_use(entry.weight, *node, use, ids_occurrence);
     entry.weight.readers = std::max(entry.weight.readers, ++entry.readers_this_pass);
     if (use == WeightUse::kDense) order_this_pass_.push_back(weight);
 }

@@ -23,6 +23,7 @@ struct CapturedWeight {
     ggml_tensor* tensor = nullptr;  // libllama's, valid as long as its model
     WeightUse use = WeightUse::kOther;
     std::string ids_name;           // kExperts: the I32 node whose value routes
+    uint32_t ids_occurrence = 0;    // names repeat within a graph (grovemoe routes twice a layer): the how-manieth
     uint32_t readers = 0;           // most nodes of one graph that read it
     std::string other_reader;       // kOther: why it stays, "ADD" for example
 };
@@ -46,12 +47,15 @@ private:
         CapturedWeight weight;
         uint32_t readers_this_pass = 0;
     };
+    void note_i32(const ggml_tensor* node);
     void note_reader(ggml_tensor* node, int source_index, ggml_tensor* weight);
     Entry& entry_for(const gguf::TensorInfo& info, ggml_tensor* weight);
 
     std::map<std::string, const gguf::TensorInfo*, std::less<>> infos_;
     std::vector<Entry> weights_;
     std::map<const gguf::TensorInfo*, size_t> index_;
+    std::map<const ggml_tensor*, uint32_t> occurrence_this_pass_;  // of I32 nodes, among those of the same name
+    std::map<std::string, uint32_t, std::less<>> i32_names_this_pass_;
     std::vector<ggml_tensor*> order_this_pass_;
     std::vector<ggml_tensor*> dense_order_;
 };

@@ -52,9 +52,9 @@ bool agree(const std::vector<CapturedWeight>& weights) {
     return std::ranges::all_of(weights, same);
 }
 
-ExpertGroupLayout lay_out_group(const std::string& ids_name, const std::vector<CapturedWeight>& weights,
-                                std::span<const storage::DirectFile> files) {
-    ExpertGroupLayout group{.ids_name = ids_name, .layer = layer_of(weights[0])};
+ExpertGroupLayout lay_out_group(const std::vector<CapturedWeight>& weights, std::span<const storage::DirectFile> files) {
+    ExpertGroupLayout group{.ids_name = weights[0].ids_name, .ids_occurrence = weights[0].ids_occurrence};
+    group.layer = layer_of(weights[0]);
     group.experts = static_cast<uint32_t>(weights[0].tensor->ne[2]);
     SlotCursor cursor(files);
     for (const CapturedWeight& weight : weights) {
@@ -85,15 +85,15 @@ std::string resident_note(const CapturedWeight& weight) {
 
 StreamLayout lay_out(const GraphCapture& capture, std::span<const storage::DirectFile> files) {
     StreamLayout layout;
-    std::map<std::string, std::vector<CapturedWeight>> routed;
+    std::map<std::pair<std::string, uint32_t>, std::vector<CapturedWeight>> routed;  // by ids tensor
     for (const CapturedWeight& weight : capture.weights()) {
-        if (weight.use == WeightUse::kExperts) routed[weight.ids_name].push_back(weight);
+        if (weight.use == WeightUse::kExperts) routed[{weight.ids_name, weight.ids_occurrence}].push_back(weight);
         else if (weight.use == WeightUse::kDense) layout.dense.push_back(lay_out_dense(weight, files));
         else layout.fixed.push_back(weight);
     }
-    for (auto& [ids_name, weights] : routed) {
+    for (auto& [ids, weights] : routed) {
         if (agree(weights)) {
-            layout.groups.push_back(lay_out_group(ids_name, weights, files));
+            layout.groups.push_back(lay_out_group(weights, files));
             continue;
         }
         for (CapturedWeight& weight : weights) weight.other_reader = "several layers under one routing name";

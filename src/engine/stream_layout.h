@@ -24,6 +24,7 @@ struct SlotPart {
 // The expert tensors that one ids node routes: slot = [gate | up | down], say, of one expert.
 struct ExpertGroupLayout {
     std::string ids_name;
+    uint32_t ids_occurrence = 0;  // as in CapturedWeight
     int layer = -1;
     uint32_t experts = 0;
     uint32_t readers = 0;  // MUL_MAT_ID nodes a graph

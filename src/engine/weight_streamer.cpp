@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 namespace hypura::engine {
 namespace {
@@ -62,11 +63,17 @@ void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::St
         group.experts = source.experts;
         group.readers = source.readers;
         group.index = make_index_tensor();
-        group_by_ids_name_.emplace(source.ids_name, &group);
         for (const SlotPart& part : source.parts) group_by_weight_.emplace(part.tensor, &group);
+        bind_router(source, group);
         bind_experts(source, plan.expert_class[g]);
         next_page += source.experts;
     }
+}
+
+void WeightStreamer::bind_router(const ExpertGroupLayout& layout, Group& group) {
+    Router& router = routers_[layout.ids_name];
+    router.groups.resize(std::max<size_t>(router.groups.size(), layout.ids_occurrence + 1));
+    router.groups[layout.ids_occurrence] = &group;
 }
 
 void WeightStreamer::bind_experts(const ExpertGroupLayout& group, uint32_t slot_class) {
@@ -104,10 +111,12 @@ ggml_tensor* WeightStreamer::make_index_tensor() {
 void WeightStreamer::begin_pass() {
     failure_ = {};
     dense_next_ = 0;
+    for (auto& [name, router] : routers_) router.next = 0;
     if (Status started = read_ahead(); !started) failure_ = std::move(started);
 }
 
 Status WeightStreamer::end_pass() {
+    restore_ids();
     release_finished_groups(true);
     release_dense();
     return std::move(failure_);
@@ -123,16 +132,17 @@ bool WeightStreamer::ask(ggml_tensor* node) {
             return bring_dense(node->src[0], found->second);
     }
     if (!sources_are_in_memory(node)) return true;
-    return node->type == GGML_TYPE_I32 && group_by_ids_name_.contains(node->name);
+    return node->type == GGML_TYPE_I32 && routers_.contains(node->name);
 }
 
 bool WeightStreamer::computed(ggml_tensor* node) {
     if (!failure_) return false;
+    restore_ids();
     release_dense();
     release_finished_groups(false);
     if (node->type == GGML_TYPE_I32) {
-        if (const auto found = group_by_ids_name_.find(node->name); found != group_by_ids_name_.end())
-            if (Status routed = route(*found->second, node); !routed) return !give_up(std::move(routed));
+        if (const auto found = routers_.find(node->name); found != routers_.end())
+            if (Status routed = route(found->second, node); !routed) return !give_up(std::move(routed));
     }
     if (Status started = read_ahead(); !started) return !give_up(std::move(started));
     return true;
@@ -163,13 +173,17 @@ bool WeightStreamer::sources_are_in_memory(const ggml_tensor* node) {
 // ---- experts -------------------------------------------------------------------------------------------------------
 
 // Brings the experts that `ids` names into slots and writes their slot numbers into the group's index tensor.
-Status WeightStreamer::route(Group& group, const ggml_tensor* ids) {
+Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
+    Group* const routed = router.groups[router.next++ % router.groups.size()];  // libllama may run several graphs a pass
+    if (routed == nullptr) return {};
+    Group& group = *routed;
     HYPURA_TRY(read_ids(group, ids));
     pin_distinct(group);
     if (Status acquired = cache_.acquire(group.pinned); !acquired) {
         group.pinned.clear();
         return acquired;
     }
+    group.routed_by = ids;
     group.readers_left = group.readers;
     active_groups_.push_back(&group);
     HYPURA_TRY(cache_.wait(group.pinned));
@@ -218,12 +232,18 @@ void WeightStreamer::fill_index(Group& group, const ggml_tensor* ids) {
 }
 
 bool WeightStreamer::redirect_to_slots(ggml_tensor* node, Group& group) {
-    if (group.readers_left == 0)
+    if (group.readers_left == 0 || group.routed_by != node->src[2])
         return give_up(fail(ErrorCode::kUnsupportedModel, "{}: its experts are read before they are routed; "
                             "use --mode mmap", node->src[0]->name));
     --group.readers_left;
-    node->src[2] = group.index;
+    redirected_.push_back({node, std::exchange(node->src[2], group.index)});
     return false;
+}
+
+// libllama reuses graphs: it gets them back as it built them.
+void WeightStreamer::restore_ids() {
+    for (const Redirected& redirected : redirected_) redirected.node->src[2] = redirected.ids;
+    redirected_.clear();
 }
 
 // A group whose readers have all been asked about is computed: ask() for the nodes behind the cut comes later.

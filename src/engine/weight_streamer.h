@@ -52,6 +52,16 @@ private:
         std::vector<int32_t> ids;                // the router's, row by row
         std::vector<int32_t> slots;              // the same as slot numbers: the index tensor's data
         ggml_tensor* index = nullptr;            // ours, shaped like the ids
+        const ggml_tensor* routed_by = nullptr;  // the ids node of the routing in hand
+    };
+    // The groups that ids nodes of one name route, in the order in which the graph computes those nodes.
+    struct Router {
+        std::vector<Group*> groups;  // by occurrence; null where an occurrence routes nothing streamed
+        size_t next = 0;
+    };
+    struct Redirected {
+        ggml_tensor* node = nullptr;
+        ggml_tensor* ids = nullptr;  // what its src[2] was
     };
     struct Dense {
         residency::PageId page = 0;
@@ -61,6 +71,7 @@ private:
 
     explicit WeightStreamer(residency::SlotCache cache) : cache_(std::move(cache)) {}
     void bind_groups(const StreamLayout& layout, const placement::StreamPlan& plan);
+    void bind_router(const ExpertGroupLayout& layout, Group& group);
     void bind_experts(const ExpertGroupLayout& group, uint32_t slot_class);
     void bind_dense(const StreamLayout& layout, const placement::StreamPlan& plan,
                     const std::vector<ggml_tensor*>& dense_order);
@@ -70,10 +81,11 @@ private:
     bool bring_dense(ggml_tensor* weight, const Dense& dense);
     bool sources_are_in_memory(const ggml_tensor* node);
 
-    Status route(Group& group, const ggml_tensor* ids);
+    Status route(Router& router, const ggml_tensor* ids);
     Status read_ids(Group& group, const ggml_tensor* ids);
     void pin_distinct(Group& group);
     void fill_index(Group& group, const ggml_tensor* ids);
+    void restore_ids();
     void release_finished_groups(bool all);
     void release_dense();
     Status read_ahead();
@@ -81,9 +93,10 @@ private:
 
     residency::SlotCache cache_;
     std::vector<Group> groups_;
-    std::unordered_map<std::string, Group*> group_by_ids_name_;
+    std::unordered_map<std::string, Router> routers_;  // by name of the ids node
     std::unordered_map<const ggml_tensor*, Group*> group_by_weight_;
     std::vector<Group*> active_groups_;
+    std::vector<Redirected> redirected_;  // by the nodes in hand
 
     std::unordered_map<const ggml_tensor*, Dense> dense_;
     std::vector<Dense> dense_order_;  // as one pass reads them
