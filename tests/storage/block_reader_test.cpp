@@ -62,7 +62,7 @@ TEST_P(BlockReaders, ReadsFilesInMemoryFilesystems) {
 }
 
 TEST_P(BlockReaders, ReadsTheUnalignedEndOfTheFile) {
-    for (const uint64_t file_bytes : {1, 511, 513, 4096, 4097, 20'001}) {
+    for (const uint64_t file_bytes : {1u, 511u, 513u, 4096u, 4097u, 20'001u}) {
         const std::string content = random_content(file_bytes);
         auto reader = reader_for(dir_.write("model", content));
         expect_block(*reader, content, 0, file_bytes, 0);

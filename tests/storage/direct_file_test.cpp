@@ -31,7 +31,7 @@ void expect_consistent(const DirectFile& file) {
 
 TEST(DirectFile, KnowsItsPathAndSize) {
     test::TempDir dir;
-    for (const uint64_t bytes : {0, 1, 511, 512, 4096, 10000}) {
+    for (const uint64_t bytes : {0u, 1u, 511u, 512u, 4096u, 10000u}) {
         const std::string path = dir.write("model", random_content(bytes));
         auto file = DirectFile::open(path);
         ASSERT_TRUE(file) << file.error().message;
