@@ -4,13 +4,15 @@
 # Sourced by ./dev. Owns how the root is made (once, kept in the user's cache) and how a command runs inside it
 # (a mount namespace of its own, so nothing is left mounted). Knows nothing about verbs.
 #
-# Inside, /usr and /etc come from the root and every other top-level folder from the host, so all paths of the host
-# mean the same inside and outside.
+# Inside, /usr, /etc and the package manager's state come from the root and every other folder from the host, so a path
+# of the host means the same inside and outside.
 
 readonly debian_suite=forky
 
 : "${HOME:=$(getent passwd "$(id -u)" | cut -d: -f6)}"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hypura
+
+PATH=$PATH:/usr/sbin:/sbin  # chroot, for users whose path lacks it
 
 am_root() { ((EUID == 0)); }
 
@@ -180,14 +182,13 @@ compose_root() {
     mount -t tmpfs -o mode=755 hypura "$stage"
     # Unbindable, since the stage lies in a folder that is itself bound into the stage.
     mount --make-unbindable "$stage"
-    for path in "$root"/{bin,sbin,lib*,usr,etc}; do
-        place "$path" "$stage/${path##*/}" --bind
+    # The state of dpkg and apt goes with /usr: it must never be the host's.
+    mkdir -p "$stage"/var/{lib,cache}
+    for path in "$root"/{bin,sbin,lib*,usr,etc,var/lib/*,var/cache/*}; do
+        place "$path" "$stage${path#"$root"}" --bind
     done
-    for path in /*; do
-        case $path in
-            /bin | /sbin | /lib* | /usr | /etc | /lost+found) ;;
-            *) place "$path" "$stage$path" --rbind ;;
-        esac
+    for path in /* /var/* /var/lib/* /var/cache/*; do
+        place "$path" "$stage$path" --rbind
     done
     # Name resolution is the host's.
     for path in /etc/hosts /etc/resolv.conf; do
@@ -195,9 +196,11 @@ compose_root() {
     done
 }
 
-# place FROM TO BIND: a link is copied, a folder bound, anything else left out.
+# place FROM TO BIND: a link is copied, a folder bound; anything else, and what TO already has, is left out.
 place() {
-    if [[ -L $1 ]]; then
+    if [[ -e $2 || -L $2 ]]; then
+        return 0
+    elif [[ -L $1 ]]; then
         cp -P "$1" "$2"
     elif [[ -d $1 ]]; then
         mkdir "$2"
