@@ -24,6 +24,12 @@ SlotCache::SlotCache(std::vector<PageSpec> pages, storage::BlockReader& reader) 
     }
 }
 
+void SlotCache::WaitForReads::operator()(storage::BlockReader* reader) const {
+    std::vector<storage::BlockCompletion> ignored;
+    while (reader->outstanding() > 0 && reader->collect(ignored, true)) {
+    }
+}
+
 Status SlotCache::add_class(const SlotClassSpec& spec) {
     HYPURA_ASSIGN(MemoryRegion memory, MemoryRegion::reserve(spec.stride_bytes * spec.slots));
     memory.advise_huge_pages(0, memory.size_bytes());
@@ -38,22 +44,20 @@ Status SlotCache::add_class(const SlotClassSpec& spec) {
 
 // ---- what callers ask for ------------------------------------------------------------------------------------------
 
+// All are pinned before any is loaded: a page that is here must not leave for another one of the same call.
 Status SlotCache::acquire(std::span<const PageId> pages) {
     HYPURA_TRY(drain(false));
-    for (size_t done = 0; done < pages.size(); ++done) {
-        if (Status acquired = acquire_one(pages[done]); !acquired) {
-            release(pages.first(done));
-            return acquired;
-        }
-    }
-    return {};
+    missing_.clear();
+    for (PageId id : pages) pin(id);
+    Status loading = load_missing();
+    if (!loading) release(pages);
+    return loading;
 }
 
-Status SlotCache::acquire_one(PageId id) {
+void SlotCache::pin(PageId id) {
     Page& page = pages_[id];
     if (page.state == PageState::kAbsent) {
-        HYPURA_TRY(wait_for_slot(id));
-        HYPURA_TRY(start_load(id));
+        missing_.push_back(id);
     } else {
         ++(page.state == PageState::kLoaded ? counters_.hits : counters_.joined);
         if (page.pins == 0) unlink(id);
@@ -61,6 +65,14 @@ Status SlotCache::acquire_one(PageId id) {
     ++counters_.demands;
     ++page.pins;
     page.promised = false;
+}
+
+Status SlotCache::load_missing() {
+    for (PageId id : missing_) {
+        if (pages_[id].state != PageState::kAbsent) continue;  // named twice
+        HYPURA_TRY(wait_for_slot(id));
+        HYPURA_TRY(start_load(id));
+    }
     return {};
 }
 
@@ -68,7 +80,7 @@ Status SlotCache::wait(std::span<const PageId> pages) {
     const ScopeTimer timer(counters_.wait_us);
     for (PageId id : pages) {
         while (pages_[id].state == PageState::kLoading) HYPURA_TRY(drain(true));
-        if (pages_[id].state == PageState::kAbsent) return last_failure_;
+        if (pages_[id].state == PageState::kAbsent) return pages_[id].failure;
     }
     return {};
 }
@@ -126,7 +138,7 @@ Status SlotCache::start_load(PageId id) {
         reads_.push_back({slice.file, slice.offset, slice.bytes,
                           slot_memory(page.spec.slot_class, page.slot) + slice.slot_offset, id, slice.what});
     page.state = PageState::kLoading;
-    page.failed = false;
+    page.failure = {};
     page.slices_left = static_cast<uint16_t>(page.spec.slices.size());
     return reader_->submit(reads_);
 }
@@ -142,15 +154,12 @@ Status SlotCache::drain(bool block) {
 void SlotCache::finish_slice(const storage::BlockCompletion& completion) {
     Page& page = pages_[completion.tag];
     HYPURA_CHECK(page.state == PageState::kLoading && page.slices_left > 0);
-    if (!completion.status) {
-        page.failed = true;
-        last_failure_ = completion.status;
-    }
+    if (page.failure) page.failure = completion.status;
     if (--page.slices_left == 0) finish_load(static_cast<PageId>(completion.tag));
 }
 
 void SlotCache::finish_load(PageId id) {
-    if (pages_[id].failed) drop(id);
+    if (!pages_[id].failure) drop(id);
     else pages_[id].state = PageState::kLoaded;
 }
 

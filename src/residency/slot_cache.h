@@ -25,6 +25,7 @@
 #include "storage/reader.h"
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -72,11 +73,14 @@ public:
     static Result<SlotCache> create(std::vector<SlotClassSpec> classes, std::vector<PageSpec> pages,
                                     storage::BlockReader& reader);
 
+    SlotCache(SlotCache&&) = default;
+    ~SlotCache() = default;  // waits for its reads in flight, so that none lands in freed memory
+
     // Pins `pages` (each counts as one demand) and starts the reads of the absent ones, in the order given.
     // kBudgetTooSmall when a class has no slot left that is not pinned: nothing is pinned then.
     Status acquire(std::span<const PageId> pages);
 
-    // Blocks until the pages, which must be pinned, are loaded. An error is the first failed read's; pages that failed
+    // Blocks until the pages, which must be pinned, are loaded. An error is the first failed page's; pages that failed
     // stay pinned and absent until released, and are read afresh by the next acquire.
     Status wait(std::span<const PageId> pages);
 
@@ -104,10 +108,10 @@ private:
         PageSpec spec;
         PageState state = PageState::kAbsent;
         bool promised = false;   // prefetched, not demanded since
-        bool failed = false;     // a slice of the load in hand, or of the last load, failed
         uint16_t slices_left = 0;
         uint32_t pins = 0;
         SlotIndex slot = kNoSlot;
+        Status failure;               // the first that a slice of the load in hand, or of the last load, met
         PageId older = 0, newer = 0;  // neighbours in the class's list; the page itself when it is in none
     };
     struct SlotClass {
@@ -117,10 +121,15 @@ private:
         PageId list_head = 0;  // sentinel page: newer = least recently used, older = most recently used
     };
 
+    struct WaitForReads {
+        void operator()(storage::BlockReader* reader) const;
+    };
+
     SlotCache(std::vector<PageSpec> pages, storage::BlockReader& reader);
     Status add_class(const SlotClassSpec& spec);
 
-    Status acquire_one(PageId id);
+    void pin(PageId id);
+    Status load_missing();
     Status wait_for_slot(PageId id);
     Status start_load(PageId id);
     bool take_slot(PageId id, bool for_demand);
@@ -136,10 +145,10 @@ private:
 
     std::vector<SlotClass> classes_;
     std::vector<Page> pages_;  // the real ones, then one sentinel for each class
-    storage::BlockReader* reader_;
+    std::unique_ptr<storage::BlockReader, WaitForReads> reader_;  // not owned; after the memory, since it is awaited first
+    std::vector<PageId> missing_;  // scratch of acquire
     std::vector<storage::BlockCompletion> completions_;
     std::vector<storage::BlockRead> reads_;
-    Status last_failure_;
     CacheCounters counters_;
     std::vector<uint64_t> evictions_by_group_;
 };

@@ -1,0 +1,196 @@
+// Long random runs: against a model of the replacement rules where reads come back at once, and against nothing but the
+// file's bytes where they come back when the kernel likes.
+#include "residency/cache_fixture.h"
+
+#include <list>
+#include <set>
+
+namespace hypura::residency {
+namespace {
+
+constexpr uint32_t kPages = 30;
+constexpr uint32_t kSteps = 20'000;
+const std::vector<uint32_t> kSlots = {6, 4};
+
+uint32_t class_of(PageId page) { return page % static_cast<uint32_t>(kSlots.size()); }
+
+// The rules in slot_cache.h, as plainly as possible.
+class Model {
+public:
+    std::vector<uint32_t> pins = std::vector<uint32_t>(kPages, 0);
+    uint64_t demands = 0, hits = 0, evictions = 0, wasted = 0;
+
+    bool present(PageId page) const { return present_.contains(page); }
+
+    bool acquire(const std::vector<PageId>& pages) {
+        std::vector<PageId> missing;
+        for (const PageId page : pages) {
+            if (present(page))
+                ++hits;
+            else
+                missing.push_back(page);
+            ++demands;
+            ++pins[page];
+            promised_.erase(page);
+            unpinned_.remove(page);
+        }
+        const bool fits = std::ranges::all_of(missing, [&](PageId page) { return load(page, true); });
+        if (!fits) release(pages);
+        return fits;
+    }
+    void release(const std::vector<PageId>& pages) {
+        for (const PageId page : pages)
+            if (--pins[page] == 0 && present(page)) unpinned_.push_back(page);
+    }
+    bool prefetch(PageId page) {
+        if (present(page)) return true;
+        if (!load(page, false)) return false;
+        unpinned_.push_back(page);
+        promised_.insert(page);
+        return true;
+    }
+
+private:
+    bool load(PageId page, bool for_demand) {
+        if (used(class_of(page)) == kSlots[class_of(page)] && !make_room(class_of(page), for_demand)) return false;
+        present_.insert(page);
+        return true;
+    }
+    uint64_t used(uint32_t slot_class) const {
+        return static_cast<uint64_t>(
+            std::ranges::count_if(present_, [&](PageId page) { return class_of(page) == slot_class; }));
+    }
+    bool make_room(uint32_t slot_class, bool for_demand) {
+        for (const PageId page : unpinned_)
+            if (class_of(page) == slot_class && !promised_.contains(page)) return evict(page);
+        if (!for_demand) return false;
+        for (auto page = unpinned_.rbegin(); page != unpinned_.rend(); ++page)
+            if (class_of(*page) == slot_class) return evict(*page);
+        return false;
+    }
+    bool evict(PageId page) {
+        ++evictions;
+        wasted += promised_.erase(page);
+        present_.erase(page);
+        unpinned_.remove(page);
+        return true;
+    }
+
+    std::set<PageId> present_;
+    std::set<PageId> promised_;
+    std::list<PageId> unpinned_;  // least recently used first
+};
+
+class RandomRun : public CacheFixture {
+protected:
+    std::vector<PageId> some_pages() {
+        std::vector<PageId> pages(1 + random_() % 4);
+        for (PageId& page : pages) page = some_page();
+        std::ranges::sort(pages);
+        const auto repeated = std::ranges::unique(pages);
+        pages.erase(repeated.begin(), repeated.end());
+        std::ranges::shuffle(pages, random_);
+        return pages;
+    }
+    // Some pages far more often than others, as with experts.
+    PageId some_page() { return static_cast<PageId>(std::min(random_() % kPages, random_() % kPages)); }
+
+    std::vector<PageId> take_held() {
+        const auto chosen = held_.begin() + static_cast<std::ptrdiff_t>(random_() % held_.size());
+        std::vector<PageId> pages = std::move(*chosen);
+        held_.erase(chosen);
+        return pages;
+    }
+
+    std::mt19937 random_{42};
+    std::vector<std::vector<PageId>> held_;  // acquired, in sets that are released together
+};
+
+class ModelRun : public RandomRun {
+protected:
+    void step() {
+        switch (random_() % 4) {
+            case 0:
+                return step_prefetch(some_page());
+            case 1:
+                if (!held_.empty()) return step_release(take_held());
+                [[fallthrough]];
+            default:
+                return step_acquire(some_pages());
+        }
+    }
+    void step_prefetch(PageId page) {
+        if (!model_.present(page) && model_.pins[page] > 0) return;
+        ASSERT_EQ(prefetch(page), model_.prefetch(page));
+    }
+    void step_release(const std::vector<PageId>& pages) {
+        release(pages);
+        model_.release(pages);
+    }
+    void step_acquire(const std::vector<PageId>& pages) {
+        const Status acquired = acquire(pages);
+        ASSERT_EQ(acquired.has_value(), model_.acquire(pages));
+        if (!acquired) return;
+        held_.push_back(pages);
+        if (random_() % 4 == 0) return;
+        ASSERT_TRUE(wait(pages));
+        for (const PageId page : pages) ASSERT_TRUE(bytes_right(page));
+    }
+    void expect_agreement() const {
+        for (PageId page = 0; page < kPages; ++page) ASSERT_EQ(present(page), model_.present(page)) << page;
+        ASSERT_EQ(counters().demands, model_.demands);
+        ASSERT_EQ(counters().hits + counters().joined, model_.hits);
+        ASSERT_EQ(counters().evictions, model_.evictions);
+        ASSERT_EQ(counters().prefetch_wasted, model_.wasted);
+    }
+
+    Model model_;
+};
+
+TEST_F(ModelRun, FollowsTheRulesStepByStep) {
+    open_manual(kPages, kSlots);
+    for (uint32_t i = 0; i < kSteps; ++i) {
+        step();
+        expect_agreement();
+        ASSERT_FALSE(HasFatalFailure()) << "step " << i;
+    }
+    EXPECT_GT(counters().evictions, kSteps / 10);
+    EXPECT_GT(counters().prefetch_wasted, 100u);
+}
+
+class KernelRun : public RandomRun {
+protected:
+    void run() {
+        for (uint32_t i = 0; i < kSteps / 4; ++i) {
+            step();
+            ASSERT_FALSE(HasFatalFailure()) << "step " << i;
+        }
+    }
+    void step() {
+        for (int i = 0; i < 2; ++i) ASSERT_TRUE(cache_->prefetch(some_page()));
+        const std::vector<PageId> pages = some_pages();
+        if (acquire(pages)) {
+            ASSERT_TRUE(wait(pages));
+            held_.push_back(pages);
+        }
+        expect_held_pages();
+        if (!held_.empty() && random_() % 3 > 0) release(take_held());
+    }
+    void expect_held_pages() const {
+        for (const auto& pages : held_)
+            for (const PageId page : pages) ASSERT_TRUE(bytes_right(page)) << page;
+    }
+};
+
+TEST_F(KernelRun, HeldPagesHaveTheirBytesWithPread) {
+    open(kPages, kSlots, storage::make_raw_reader({.kind = storage::ReaderKind::kPread}).value());
+    run();
+}
+
+TEST_F(KernelRun, HeldPagesHaveTheirBytesWithTheBestReader) {
+    open(kPages, kSlots, storage::make_raw_reader({}).value());
+    run();
+}
+
+}  // namespace
+}  // namespace hypura::residency

@@ -1,0 +1,236 @@
+#include "residency/slot_cache.h"
+
+#include "residency/cache_fixture.h"
+
+namespace hypura::residency {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+using SlotCacheTest = CacheFixture;
+
+// ---- demands -------------------------------------------------------------------------------------------------------
+
+TEST_F(SlotCacheTest, ReadsWhatIsAbsentAndKeepsWhatIsThere) {
+    open_manual(4, {3});
+    use({0, 1});
+    use({1, 2});
+    EXPECT_EQ(counters().demands, 4u);
+    EXPECT_EQ(counters().hits, 1u);
+    EXPECT_EQ(counters().evictions, 0u);
+    EXPECT_THAT(present_pages(), ElementsAre(0, 1, 2));
+}
+
+TEST_F(SlotCacheTest, EvictsTheLeastRecentlyUsedPage) {
+    open_manual(4, {3});
+    use({0});
+    use({1});
+    use({2});
+    use({0});
+    use({3});
+    EXPECT_THAT(present_pages(), ElementsAre(0, 2, 3));
+    EXPECT_EQ(counters().evictions, 1u);
+    EXPECT_THAT(cache_->evictions_by_group(), ElementsAre(0, 1, 0, 0));
+}
+
+TEST_F(SlotCacheTest, NeverEvictsAPageForAnotherOfTheSameDemand) {
+    open_manual(3, {2});
+    use({0});
+    use({1});
+    use({2, 0});
+    EXPECT_EQ(counters().hits, 1u);
+    EXPECT_EQ(counters().evictions, 1u);
+    EXPECT_THAT(present_pages(), ElementsAre(0, 2));
+}
+
+TEST_F(SlotCacheTest, APageMayBeNamedTwice) {
+    open_manual(2, {1});
+    use({0, 0});
+    use({1, 1});
+    EXPECT_THAT(present_pages(), ElementsAre(1));
+}
+
+TEST_F(SlotCacheTest, PinnedPagesStay) {
+    open_manual(6, {2});
+    ASSERT_TRUE(bring({0}));
+    const SlotIndex slot = cache_->slot_of(0);
+    for (const PageId page : {1u, 2u, 3u, 4u, 5u}) use({page});
+    EXPECT_EQ(cache_->slot_of(0), slot);
+    EXPECT_TRUE(bytes_right(0));
+    release({0});
+}
+
+TEST_F(SlotCacheTest, AClassDoesNotTakeFromAnother) {
+    open_manual(6, {2, 1});  // even pages, odd pages
+    use({0});
+    for (const PageId page : {1u, 3u, 5u}) use({page});
+    EXPECT_THAT(present_pages(), ElementsAre(0, 5));
+    EXPECT_GE(cache_->memory_bytes(), 3 * kSlotStride);
+}
+
+TEST_F(SlotCacheTest, RefusesMoreThanItsSlotsAndPinsNothing) {
+    open_manual(4, {2});
+    const Status refused = acquire({0, 1, 2});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::kBudgetTooSmall);
+    EXPECT_THAT(refused.error().message, HasSubstr("page.2"));
+    use({2, 3});  // needs both slots
+    use({0, 1});
+}
+
+TEST_F(SlotCacheTest, RefusesWhenOthersHoldEverySlot) {
+    open_manual(4, {2});
+    ASSERT_TRUE(bring({0}));
+    ASSERT_TRUE(bring({1}));
+    EXPECT_EQ(acquire({1, 2}).error().code, ErrorCode::kBudgetTooSmall);
+    release({1});
+    use({2});
+    EXPECT_TRUE(bytes_right(0));
+    release({0});
+}
+
+// ---- promises ------------------------------------------------------------------------------------------------------
+
+TEST_F(SlotCacheTest, APrefetchedPageIsThereOnDemand) {
+    open_manual(3, {2});
+    EXPECT_TRUE(prefetch(0));
+    EXPECT_TRUE(prefetch(0));
+    use({0});
+    EXPECT_EQ(counters().prefetches, 1u);
+    EXPECT_EQ(counters().hits, 1u);
+    EXPECT_EQ(counters().prefetch_wasted, 0u);
+}
+
+TEST_F(SlotCacheTest, ADemandJoinsAReadUnderWay) {
+    open_manual(3, {2});
+    manual_->held = true;
+    EXPECT_TRUE(prefetch(0));
+    use({0});
+    EXPECT_EQ(counters().joined, 1u);
+    EXPECT_EQ(counters().hits, 0u);
+}
+
+TEST_F(SlotCacheTest, APrefetchTakesTheOldestPageButNoPromise) {
+    open_manual(6, {3});
+    use({0});
+    use({1});
+    use({2});
+    EXPECT_TRUE(prefetch(3));
+    EXPECT_TRUE(prefetch(4));
+    EXPECT_THAT(present_pages(), ElementsAre(2, 3, 4));
+    EXPECT_TRUE(prefetch(5));
+    EXPECT_FALSE(prefetch(0));
+    EXPECT_THAT(present_pages(), ElementsAre(3, 4, 5));
+    EXPECT_EQ(counters().prefetch_wasted, 0u);
+}
+
+TEST_F(SlotCacheTest, APrefetchTakesNoPinnedPage) {
+    open_manual(3, {1});
+    ASSERT_TRUE(bring({0}));
+    EXPECT_FALSE(prefetch(1));
+    release({0});
+    EXPECT_TRUE(prefetch(1));
+}
+
+TEST_F(SlotCacheTest, ADemandTakesTheLatestPromiseWhenNothingElseIsLeft) {
+    open_manual(5, {3});
+    for (const PageId page : {0u, 1u, 2u}) EXPECT_TRUE(prefetch(page));
+    use({3});
+    EXPECT_THAT(present_pages(), ElementsAre(0, 1, 3));
+    EXPECT_EQ(counters().prefetch_wasted, 1u);
+    use({4});  // page 3 is no promise any more
+    EXPECT_THAT(present_pages(), ElementsAre(0, 1, 4));
+}
+
+TEST_F(SlotCacheTest, ADemandWaitsForPromisesThatAreStillBeingRead) {
+    open_manual(3, {2});
+    manual_->held = true;
+    EXPECT_TRUE(prefetch(0));
+    EXPECT_TRUE(prefetch(1));
+    use({2});
+    EXPECT_EQ(counters().evictions, 1u);
+    EXPECT_EQ(counters().prefetch_wasted, 1u);
+    EXPECT_EQ(present_pages().size(), 2u);
+}
+
+TEST_F(SlotCacheTest, ACyclicScanRunsAheadOfItself) {
+    open_manual(7, {3});
+    for (PageId step = 0; step < 70; ++step) {
+        use({step % 7});
+        EXPECT_TRUE(prefetch((step + 1) % 7));
+        EXPECT_TRUE(prefetch((step + 2) % 7));
+    }
+    EXPECT_EQ(counters().hits, 69u);
+    EXPECT_EQ(counters().prefetch_wasted, 0u);
+}
+
+// ---- failures ------------------------------------------------------------------------------------------------------
+
+TEST_F(SlotCacheTest, AFailedReadFreesTheSlotAndIsReadAfreshByTheNextDemand) {
+    open_manual(2, {1});
+    manual_->broken_offset = offset_of(0);
+    const Status failed = bring({0});
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().code, ErrorCode::kReadFailed);
+    EXPECT_THAT(failed.error().message, HasSubstr("page.0"));
+    EXPECT_FALSE(present(0));
+    release({0});
+    use({1});
+
+    manual_->broken_offset.reset();
+    use({0});
+}
+
+TEST_F(SlotCacheTest, AFailedPageNamesItsOwnError) {
+    open_manual(3, {3});
+    manual_->broken_offset = offset_of(0);
+    ASSERT_TRUE(acquire({0, 1}));
+    EXPECT_FALSE(wait({0}));
+    manual_->broken_offset = offset_of(2);
+    ASSERT_TRUE(acquire({2}));
+    EXPECT_THAT(wait({2}).error().message, HasSubstr("page.2"));
+    EXPECT_THAT(wait({0, 1, 2}).error().message, HasSubstr("page.0"));
+    EXPECT_TRUE(wait({1}));
+    release({0, 1, 2});
+    EXPECT_THAT(present_pages(), ElementsAre(1));
+}
+
+TEST_F(SlotCacheTest, AFailedPrefetchIsForgottenUntilTheDemand) {
+    open_manual(2, {1});
+    manual_->broken_offset = offset_of(0);
+    EXPECT_TRUE(prefetch(0));
+    for (int tries = 0; tries < 10 && !prefetch(1); ++tries) {  // until page 0 is given up
+    }
+    EXPECT_THAT(present_pages(), ElementsAre(1));
+    manual_->broken_offset.reset();
+    use({0});
+}
+
+TEST_F(SlotCacheTest, EveryFaultOfTheDeviceIsSurvivedOrReported) {
+    for (const auto kind : {storage::FaultKind::kIoError, storage::FaultKind::kShortRead,
+                            storage::FaultKind::kInterrupted, storage::FaultKind::kEndOfFile}) {
+        for (const bool permanent : {false, true}) {
+            auto raw = storage::make_raw_reader({.kind = storage::ReaderKind::kPread}).value();
+            open(4, {2}, storage::make_fault_reader(std::move(raw), {.nth = 3, .kind = kind, .permanent = permanent}));
+            use({0});
+            const Status second = bring({1});
+            EXPECT_EQ(second.has_value(), !permanent);
+            release({1});
+            use({2, 3});
+            use({0});
+        }
+    }
+}
+
+TEST_F(SlotCacheTest, DestructionWaitsForItsReads) {
+    open_manual(2, {2});
+    manual_->held = true;
+    ASSERT_TRUE(acquire({0}));
+    EXPECT_TRUE(prefetch(1));
+    cache_.reset();
+    EXPECT_EQ(reader_->outstanding(), 0u);
+}
+
+}  // namespace
+}  // namespace hypura::residency
