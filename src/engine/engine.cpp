@@ -25,7 +25,10 @@ class LlamaEngine final : public Engine {
 public:
     Status open(const EngineOptions& options);
 
-    Result<std::unique_ptr<Session>> new_session() override { return make_session(runtime_); }
+    Result<std::unique_ptr<Session>> new_session() override {
+        if (runtime_.session_lives) return fail(ErrorCode::kInvalidArgument, "the engine has a session already");
+        return make_session(runtime_);
+    }
     const gguf::ModelFile& file() const override { return runtime_.file; }
     const gguf::ModelShape& shape() const override { return runtime_.shape; }
     Report report() const override;

@@ -98,7 +98,7 @@ public:
                             const std::function<bool(size_t)>& progress = {}) = 0;
 
     // Row `index` of the last evaluate(): [vocabulary_tokens] floats. kLast: only row 0, of the last token.
-    // Valid until the next call.
+    // Empty where there is no such row. Valid until the next call.
     virtual std::span<const float> logits(size_t index) const = 0;
 
     virtual uint32_t position() const = 0;  // tokens on the timeline

@@ -23,7 +23,7 @@ public:
 // What the context is created with; the observer can be exchanged between passes. Null: nothing is observed.
 struct EvalSwitch {
     EvalObserver* observer = nullptr;
-    std::atomic<bool> abort = false;  // read before every node: ends the pass with "aborted"
+    std::atomic<bool> abort = false;  // read after every node: ends the pass with "aborted"
 
     static bool on_eval(ggml_tensor* node, bool ask, void* self) {
         EvalObserver* const observer = static_cast<EvalSwitch*>(self)->observer;

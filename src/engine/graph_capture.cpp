@@ -54,7 +54,9 @@ bool GraphCapture::ask(ggml_tensor* node) {
 bool GraphCapture::computed(ggml_tensor*) { return false; }
 
 void GraphCapture::note_i32(const ggml_tensor* node) {
-    occurrence_this_pass_.emplace(node, i32_names_this_pass_[node->name]++);
+    uint32_t& count = i32_names_this_pass_[node->name];
+    occurrence_this_pass_.emplace(node, count++);
+    i32_names_[node->name] = std::max(i32_names_[node->name], count);
 }
 
 void GraphCapture::note_reader(ggml_tensor* node, int source_index, ggml_tensor* weight) {
@@ -87,7 +89,11 @@ GraphCapture::Entry& GraphCapture::entry_for(const gguf::TensorInfo& info, ggml_
 
 std::vector<CapturedWeight> GraphCapture::weights() const {
     std::vector<CapturedWeight> all;
-    for (const Entry& entry : weights_) all.push_back(entry.weight);
+    for (const Entry& entry : weights_) {
+        CapturedWeight& weight = all.emplace_back(entry.weight);
+        const auto repeats = i32_names_.find(weight.ids_name);
+        weight.ids_repeats = repeats == i32_names_.end() ? 1 : repeats->second;
+    }
     return all;
 }
 

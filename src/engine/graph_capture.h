@@ -1,6 +1,6 @@
 // Which graph node reads which weight: found by asking the graph, not by names.
 //
-// A capture pass lets libllama build and schedule a batch's graph and aborts before anything is computed. Of every node
+// A capture pass lets libllama build and schedule a batch's graph and aborts after its first node. Of every node
 // the capture notes the weights among its sources. What may be streamed follows from that (docs/seam.md):
 //   - a tensor read only as src[0] of MUL_MAT_ID, always with the same ids tensor: its experts;
 //   - a matrix read only as src[0] of MUL_MAT: dense;
@@ -24,6 +24,7 @@ struct CapturedWeight {
     WeightUse use = WeightUse::kOther;
     std::string ids_name;           // kExperts: the I32 node whose value routes
     uint32_t ids_occurrence = 0;    // names repeat within a graph (grovemoe routes twice a layer): the how-manieth
+    uint32_t ids_repeats = 1;       // how many I32 nodes of a graph have that name
     uint32_t readers = 0;           // most nodes of one graph that read it
     std::string other_reader;       // kOther: why it stays, "ADD" for example
 };
@@ -55,7 +56,8 @@ private:
     std::vector<Entry> weights_;
     std::map<const gguf::TensorInfo*, size_t> index_;
     std::map<const ggml_tensor*, uint32_t> occurrence_this_pass_;  // of I32 nodes, among those of the same name
-    std::map<std::string, uint32_t, std::less<>> i32_names_this_pass_;
+    std::map<std::string, uint32_t, std::less<>> i32_names_this_pass_;  // and how many have it
+    std::map<std::string, uint32_t, std::less<>> i32_names_;            // most in one pass
     std::vector<ggml_tensor*> order_this_pass_;
     std::vector<ggml_tensor*> dense_order_;
 };

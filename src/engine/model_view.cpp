@@ -52,10 +52,18 @@ ModelView::~ModelView() {
     for (const UniqueFd& file : files_) forget_mapping(file.get());
 }
 
+bool ModelView::contains(const void* address) const {
+    const auto* const at = static_cast<const std::byte*>(address);
+    for (size_t part = 0; part < memory_.size(); ++part)
+        if (at >= memory_[part] && at < memory_[part] + sizes_bytes_[part]) return true;
+    return false;
+}
+
 Status ModelView::add_part(const gguf::Part& part) {
     HYPURA_ASSIGN(UniqueFd file, header_file(part));
     HYPURA_ASSIGN(MemoryRegion memory, MemoryRegion::reserve(part.size_bytes + storage::BlockReader::kSlackBytes));
     memory_.push_back(memory.data());
+    sizes_bytes_.push_back(part.size_bytes);
     paths_.push_back(std::format("/proc/self/fd/{}", file.get()));
     answer_mapping_with(file.get(), std::move(memory));
     files_.push_back(std::move(file));

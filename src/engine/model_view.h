@@ -25,6 +25,9 @@ public:
     // What to hand to libllama, one path a part, in order. Each may be mapped once; libllama then owns the memory.
     const std::vector<std::string>& paths() const { return paths_; }
 
+    // Whether `address` lies where a tensor of the view would.
+    bool contains(const void* address) const;
+
     // Where file byte 0 of `part` lies. Valid as long as libllama's model lives.
     std::byte* part_memory(uint32_t part) const { return memory_[part]; }
 
@@ -35,6 +38,7 @@ private:
     std::vector<UniqueFd> files_;
     std::vector<std::string> paths_;
     std::vector<std::byte*> memory_;
+    std::vector<uint64_t> sizes_bytes_;
 };
 
 }  // namespace hypura::engine

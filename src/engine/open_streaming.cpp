@@ -7,6 +7,8 @@
 #include "engine/runtime.h"
 #include "hardware/memory.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 
@@ -24,7 +26,7 @@ uint64_t data_bytes() {
         if (std::fscanf(statm, "%*u %*u %*u %*u %*u %lu", &pages) != 1) pages = 0;
         std::fclose(statm);
     }
-    return pages * 4 * kKiB;
+    return pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 Result<std::vector<storage::DirectFile>> open_files(const gguf::ModelFile& model) {
@@ -64,21 +66,35 @@ Status capture_graphs(Runtime& runtime, GraphCapture& capture) {
     return {};
 }
 
+// Everything rests on libllama having mapped the view: were it to read the file instead, its tensors would be elsewhere.
+Status check_mapping(const Runtime& runtime, const GraphCapture& capture) {
+    for (const CapturedWeight& weight : capture.weights()) {
+        const std::byte* const expected = runtime.view->part_memory(weight.info->part) + weight.info->file_offset;
+        if (weight.tensor->data != expected)
+            return fail(ErrorCode::kUnsupportedHost, "{}: libllama did not map the model ({} lies elsewhere); use --mode "
+                        "mmap", runtime.file.parts[0].path, weight.info->name);
+    }
+    return {};
+}
+
 struct Candidate {
     GraphCapture capture;
     StreamLayout layout;
     placement::StreamProblem problem;
     uint64_t context_bytes = 0;
+    uint64_t process_bytes = 0;  // memory of the process before there was a context
 };
 
 // Makes a context of `batch_tokens` and finds out what can be streamed beneath it.
 Result<Candidate> try_batch(Runtime& runtime, const EngineOptions& options, uint32_t batch_tokens,
                             std::span<const storage::DirectFile> files) {
     runtime.context.reset();
+    const uint64_t process_bytes = hardware::process_memory().anonymous_bytes;
     const uint64_t before_bytes = data_bytes();
     HYPURA_TRY(make_context(runtime, options, batch_tokens));
-    Candidate candidate{GraphCapture(runtime.file), {}, {}, 0};
+    Candidate candidate{GraphCapture(runtime.file), {}, {}, 0, process_bytes};
     HYPURA_TRY(capture_graphs(runtime, candidate.capture));
+    HYPURA_TRY(check_mapping(runtime, candidate.capture));
     candidate.context_bytes = data_bytes() - std::min(data_bytes(), before_bytes);
     candidate.layout = lay_out(candidate.capture, files);
     candidate.problem =
@@ -90,8 +106,7 @@ Result<Candidate> try_batch(Runtime& runtime, const EngineOptions& options, uint
 uint64_t weights_budget(const EngineOptions& options, const Candidate& candidate) {
     if (options.smallest_pool) return placement::smallest_weights_bytes(candidate.problem);
     if (options.weights_bytes > 0) return options.weights_bytes;
-    const uint64_t other_bytes = candidate.context_bytes + hardware::process_memory().anonymous_bytes +
-                                 kUnannouncedBytes;
+    const uint64_t other_bytes = candidate.process_bytes + candidate.context_bytes + kUnannouncedBytes;
     return options.ram_bytes - std::min(options.ram_bytes, other_bytes);
 }
 
@@ -164,7 +179,7 @@ Status open_streaming(Runtime& runtime, const EngineOptions& options) {
     HYPURA_ASSIGN(placement::StreamPlan plan, placement::plan_streaming(candidate.problem));
     HYPURA_TRY(load_weights(runtime, options, candidate.layout, plan));
     HYPURA_ASSIGN(runtime.streamer, WeightStreamer::create(candidate.layout, plan, candidate.capture.dense_order(),
-                                                           *runtime.reader));
+                                                           *runtime.view, *runtime.reader));
     runtime.eval.observer = runtime.streamer.get();
     describe(runtime.report, candidate, plan);
     return {};

@@ -20,6 +20,7 @@ struct Runtime {
     gguf::ModelShape shape;
     Report report;
     uint32_t logits_row = 0;  // floats a row of logits: the vocabulary
+    bool session_lives = false;
     EvalSwitch eval;
 
     std::optional<ModelView> view;  // kStream only

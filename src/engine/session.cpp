@@ -10,13 +10,20 @@ namespace {
 
 class LlamaSession final : public Session {
 public:
-    explicit LlamaSession(Runtime& runtime) : runtime_(runtime) { clear(); }
-    ~LlamaSession() override { clear(); }
+    explicit LlamaSession(Runtime& runtime) : runtime_(runtime) {
+        runtime_.session_lives = true;
+        clear();
+    }
+    ~LlamaSession() override {
+        clear();
+        runtime_.session_lives = false;
+    }
 
     Status evaluate(std::span<const Token> tokens, LogitsWanted wanted,
                     const std::function<bool(size_t)>& progress) override;
     std::span<const float> logits(size_t index) const override {
-        return std::span(rows_).subspan(index * row_floats_, row_floats_);
+        const std::span<const float> rows(rows_);
+        return (index + 1) * row_floats_ <= rows.size() ? rows.subspan(index * row_floats_, row_floats_) : rows.first(0);
     }
     uint32_t position() const override { return position_; }
     uint32_t context_tokens() const override { return llama_n_ctx(runtime_.context.get()); }
@@ -46,7 +53,11 @@ Status LlamaSession::evaluate(std::span<const Token> tokens, LogitsWanted wanted
     if (position_ + tokens.size() > context_tokens())
         return fail(ErrorCode::kInvalidArgument, "{} tokens do not fit the context of {} ({} are used); use a larger --ctx",
                     tokens.size(), context_tokens(), position_);
-    if (llama_model_has_encoder(runtime_.model.get()) && begin == 0) return start_with_encoder(tokens);
+    if (llama_model_has_encoder(runtime_.model.get()) && begin == 0) {
+        Status started = start_with_encoder(tokens);
+        if (!started) clear();
+        return started;
+    }
     const size_t most = runtime_.report.batch_tokens;
     for (size_t done = 0; done < tokens.size();) {
         const auto batch = tokens.subspan(done, std::min(most, tokens.size() - done));

@@ -54,6 +54,7 @@ bool agree(const std::vector<CapturedWeight>& weights) {
 
 ExpertGroupLayout lay_out_group(const std::vector<CapturedWeight>& weights, std::span<const storage::DirectFile> files) {
     ExpertGroupLayout group{.ids_name = weights[0].ids_name, .ids_occurrence = weights[0].ids_occurrence};
+    group.ids_repeats = weights[0].ids_repeats;
     group.layer = layer_of(weights[0]);
     group.experts = static_cast<uint32_t>(weights[0].tensor->ne[2]);
     SlotCursor cursor(files);

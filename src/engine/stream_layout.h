@@ -25,6 +25,7 @@ struct SlotPart {
 struct ExpertGroupLayout {
     std::string ids_name;
     uint32_t ids_occurrence = 0;  // as in CapturedWeight
+    uint32_t ids_repeats = 1;
     int layer = -1;
     uint32_t experts = 0;
     uint32_t readers = 0;  // MUL_MAT_ID nodes a graph

@@ -36,9 +36,11 @@ std::vector<residency::PageSpec> all_pages(const StreamLayout& layout, const pla
 Result<std::unique_ptr<WeightStreamer>> WeightStreamer::create(const StreamLayout& layout,
                                                                const placement::StreamPlan& plan,
                                                                const std::vector<ggml_tensor*>& dense_order,
-                                                               storage::BlockReader& reader) {
+                                                               const ModelView& view, storage::BlockReader& reader) {
     HYPURA_ASSIGN(auto cache, residency::SlotCache::create(slot_classes(plan), all_pages(layout, plan), reader));
     std::unique_ptr<WeightStreamer> streamer(new WeightStreamer(std::move(cache)));
+    streamer->view_ = &view;
+    streamer->note_resident(layout, plan);
     streamer->bind_groups(layout, plan);
     streamer->bind_dense(layout, plan, dense_order);
     return streamer;
@@ -49,6 +51,12 @@ WeightStreamer::~WeightStreamer() {
 }
 
 // ---- binding, once -------------------------------------------------------------------------------------------------
+
+void WeightStreamer::note_resident(const StreamLayout& layout, const placement::StreamPlan& plan) {
+    for (const CapturedWeight& weight : layout.fixed) resident_.insert(weight.tensor);
+    for (size_t d = 0; d < layout.dense.size(); ++d)
+        if (!plan.dense_streamed[d]) resident_.insert(layout.dense[d].part.tensor);
+}
 
 void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::StreamPlan& plan) {
     const size_t tensors_bytes = ggml_tensor_overhead() * (layout.groups.size() + 1);
@@ -72,7 +80,7 @@ void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::St
 
 void WeightStreamer::bind_router(const ExpertGroupLayout& layout, Group& group) {
     Router& router = routers_[layout.ids_name];
-    router.groups.resize(std::max<size_t>(router.groups.size(), layout.ids_occurrence + 1));
+    router.groups.resize(layout.ids_repeats);
     router.groups[layout.ids_occurrence] = &group;
 }
 
@@ -116,58 +124,82 @@ void WeightStreamer::begin_pass() {
 }
 
 Status WeightStreamer::end_pass() {
-    restore_ids();
+    restore_nodes();
     release_finished_groups(true);
     release_dense();
     return std::move(failure_);
 }
 
 bool WeightStreamer::ask(ggml_tensor* node) {
-    if (!failure_) return true;  // cut here; computed() abandons the graph
+    if (!failure_) return skip(node);  // computed() abandons the graph
     if (node->op == GGML_OP_MUL_MAT_ID) {
         if (const auto found = group_by_weight_.find(node->src[0]); found != group_by_weight_.end())
             return redirect_to_slots(node, *found->second);
     } else if (node->op == GGML_OP_MUL_MAT) {
         if (const auto found = dense_.find(node->src[0]); found != dense_.end())
-            return bring_dense(node->src[0], found->second);
+            return sources_are_in_memory(node, 1) && bring_dense(node->src[0], found->second) ? true : skip(node);
     }
-    if (!sources_are_in_memory(node)) return true;
+    if (!sources_are_in_memory(node, 0)) return skip(node);
     return node->type == GGML_TYPE_I32 && routers_.contains(node->name);
 }
 
 bool WeightStreamer::computed(ggml_tensor* node) {
     if (!failure_) return false;
-    restore_ids();
+    restore_nodes();
     release_dense();
     release_finished_groups(false);
     if (node->type == GGML_TYPE_I32) {
         if (const auto found = routers_.find(node->name); found != routers_.end())
-            if (Status routed = route(found->second, node); !routed) return !give_up(std::move(routed));
+            if (Status routed = route(found->second, node); !routed) return give_up(std::move(routed));
     }
-    if (Status started = read_ahead(); !started) return !give_up(std::move(started));
+    if (Status started = read_ahead(); !started) return give_up(std::move(started));
     return true;
 }
 
-// Remembers the first failure; true, so that ask() cuts.
+// Remembers the first failure. False: computed() then abandons the graph.
 bool WeightStreamer::give_up(Status status) {
     if (failure_) failure_ = std::move(status);
-    return true;
+    return false;
 }
 
 // A guard, not a mechanism: a reader of a streamed weight that the capture did not show must end the pass, not compute
 // with whatever the slots hold.
-bool WeightStreamer::sources_are_in_memory(const ggml_tensor* node) {
-    for (const ggml_tensor* source : node->src) {
-        if (source == nullptr) continue;
+bool WeightStreamer::sources_are_in_memory(const ggml_tensor* node, int first_source) {
+    for (int i = first_source; i < GGML_MAX_SRC && node->src[i] != nullptr; ++i) {
+        const ggml_tensor* const source = node->src[i];
         const ggml_tensor* const root = source->view_src != nullptr ? source->view_src : source;
-        if (root->op != GGML_OP_NONE) continue;
-        if (!group_by_weight_.contains(root) && !dense_.contains(root)) continue;
+        if (!is_unloaded_weight(root)) continue;
         give_up(fail(ErrorCode::kUnsupportedModel,
-                     "{}: the graph reads this streamed weight by {} ({}), which was not seen before; use --mode mmap",
+                     "{}: the graph reads this weight by {} ({}), which was not seen at opening; use --mode mmap",
                      root->name, ggml_op_name(node->op), node->name));
         return false;
     }
     return true;
+}
+
+// Streamed, or in a part of the view that nothing was loaded into.
+bool WeightStreamer::is_unloaded_weight(const ggml_tensor* source) const {
+    if (source->op != GGML_OP_NONE || resident_.contains(source)) return false;
+    return view_->contains(source->data) || group_by_weight_.contains(source) || dense_.contains(source);
+}
+
+// The scheduler computes a node that it cut at, even after a failure: an empty operation does no harm.
+bool WeightStreamer::skip(ggml_tensor* node) {
+    change(node, node->src[2], GGML_OP_NONE);
+    return true;
+}
+
+// libllama reuses graphs: restore_nodes() gives them back as it built them.
+void WeightStreamer::change(ggml_tensor* node, ggml_tensor* ids, ggml_op op) {
+    changed_.push_back({node, std::exchange(node->src[2], ids), std::exchange(node->op, op)});
+}
+
+void WeightStreamer::restore_nodes() {
+    for (const Changed& changed : changed_) {
+        changed.node->src[2] = changed.ids;
+        changed.node->op = changed.op;
+    }
+    changed_.clear();
 }
 
 // ---- experts -------------------------------------------------------------------------------------------------------
@@ -232,18 +264,15 @@ void WeightStreamer::fill_index(Group& group, const ggml_tensor* ids) {
 }
 
 bool WeightStreamer::redirect_to_slots(ggml_tensor* node, Group& group) {
-    if (group.readers_left == 0 || group.routed_by != node->src[2])
-        return give_up(fail(ErrorCode::kUnsupportedModel, "{}: its experts are read before they are routed; "
-                            "use --mode mmap", node->src[0]->name));
+    if (group.readers_left == 0 || group.routed_by != node->src[2]) {
+        give_up(fail(ErrorCode::kUnsupportedModel, "{}: its experts are read before they are routed; use --mode mmap",
+                     node->src[0]->name));
+        return skip(node);
+    }
+    if (!sources_are_in_memory(node, 1)) return skip(node);
     --group.readers_left;
-    redirected_.push_back({node, std::exchange(node->src[2], group.index)});
+    change(node, group.index, node->op);
     return false;
-}
-
-// libllama reuses graphs: it gets them back as it built them.
-void WeightStreamer::restore_ids() {
-    for (const Redirected& redirected : redirected_) redirected.node->src[2] = redirected.ids;
-    redirected_.clear();
 }
 
 // A group whose readers have all been asked about is computed: ask() for the nodes behind the cut comes later.

@@ -25,11 +25,11 @@ namespace hypura::engine {
 
 class WeightStreamer final : public EvalObserver {
 public:
-    // Allocates the slots and rebinds the streamed tensors; the resident ones must have been loaded (resident_tensors).
-    // `reader` and libllama's model outlive the streamer.
+    // Allocates the slots and rebinds the streamed tensors; the resident ones must have been loaded. `reader`, `view` and
+    // libllama's model outlive the streamer.
     static Result<std::unique_ptr<WeightStreamer>> create(const StreamLayout& layout, const placement::StreamPlan& plan,
                                                           const std::vector<ggml_tensor*>& dense_order,
-                                                          storage::BlockReader& reader);
+                                                          const ModelView& view, storage::BlockReader& reader);
     ~WeightStreamer() override;
 
     // Around each llama_decode or llama_encode. end_pass says what failed, if anything did.
@@ -59,9 +59,11 @@ private:
         std::vector<Group*> groups;  // by occurrence; null where an occurrence routes nothing streamed
         size_t next = 0;
     };
-    struct Redirected {
+    // A node that was changed for the pass in hand, and what it was.
+    struct Changed {
         ggml_tensor* node = nullptr;
-        ggml_tensor* ids = nullptr;  // what its src[2] was
+        ggml_tensor* ids = nullptr;
+        ggml_op op = GGML_OP_NONE;
     };
     struct Dense {
         residency::PageId page = 0;
@@ -77,15 +79,19 @@ private:
                     const std::vector<ggml_tensor*>& dense_order);
     ggml_tensor* make_index_tensor();
 
+    void note_resident(const StreamLayout& layout, const placement::StreamPlan& plan);
     bool redirect_to_slots(ggml_tensor* node, Group& group);
     bool bring_dense(ggml_tensor* weight, const Dense& dense);
-    bool sources_are_in_memory(const ggml_tensor* node);
+    bool sources_are_in_memory(const ggml_tensor* node, int first_source);
+    bool is_unloaded_weight(const ggml_tensor* source) const;
+    bool skip(ggml_tensor* node);
+    void change(ggml_tensor* node, ggml_tensor* ids, ggml_op op);
 
     Status route(Router& router, const ggml_tensor* ids);
     Status read_ids(Group& group, const ggml_tensor* ids);
     void pin_distinct(Group& group);
     void fill_index(Group& group, const ggml_tensor* ids);
-    void restore_ids();
+    void restore_nodes();
     void release_finished_groups(bool all);
     void release_dense();
     Status read_ahead();
@@ -96,13 +102,15 @@ private:
     std::unordered_map<std::string, Router> routers_;  // by name of the ids node
     std::unordered_map<const ggml_tensor*, Group*> group_by_weight_;
     std::vector<Group*> active_groups_;
-    std::vector<Redirected> redirected_;  // by the nodes in hand
+    std::vector<Changed> changed_;  // among the nodes in hand
 
     std::unordered_map<const ggml_tensor*, Dense> dense_;
     std::vector<Dense> dense_order_;  // as one pass reads them
     size_t dense_next_ = 0;           // the read after the one in hand
     std::vector<residency::PageId> dense_pinned_;
 
+    const ModelView* view_ = nullptr;
+    std::unordered_set<const ggml_tensor*> resident_;  // weights that were loaded into the view
     ggml_context* index_context_ = nullptr;
     std::vector<uint8_t> seen_;  // scratch of pin_distinct
     Status failure_;
