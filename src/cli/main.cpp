@@ -1,0 +1,89 @@
+// The program: the only reader of argv and of the environment, and the only place that turns errors into exit codes.
+#include "cli/command.h"
+#include "cli/console.h"
+#include "cli/exit_codes.h"
+
+#include <CLI/CLI.hpp>
+
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+
+namespace hypura::cli {
+namespace {
+
+constexpr std::array kCommands = {
+    Command{add_run},        Command{add_verify}, Command{add_logits}, Command{add_inspect},
+#ifdef HYPURA_HAS_MAKE_MODEL
+    Command{add_make_model},
+#endif
+};
+
+std::string environment_text(const char* name) {
+    const char* text = std::getenv(name);
+    return text == nullptr ? "" : text;
+}
+
+// XDG base directory specification: relative paths in the variable are to be ignored.
+std::string state_directory() {
+    const std::string state_home = environment_text("XDG_STATE_HOME");
+    if (state_home.starts_with('/')) return state_home + "/hypura";
+    const std::string home = environment_text("HOME");
+    return home.empty() ? "" : home + "/.local/state/hypura";
+}
+
+Environment read_environment() {
+    Environment environment;
+    environment.stdin_is_terminal = ::isatty(STDIN_FILENO) == 1;
+    environment.stdout_is_terminal = ::isatty(STDOUT_FILENO) == 1;
+    environment.stderr_is_terminal = ::isatty(STDERR_FILENO) == 1;
+    environment.colours =
+        environment.stderr_is_terminal && environment_text("NO_COLOR").empty() && environment_text("TERM") != "dumb";
+    environment.state_directory = state_directory();
+    return environment;
+}
+
+void add_help_command(CLI::App& app, CommandContext& context) {
+    CLI::App* command = app.add_subcommand("help", "Show this help");
+    command->callback(
+        [&app, &context] { context.action = [&app] { return print_text(app.help("", CLI::AppFormatMode::Normal)); }; });
+}
+
+void add_commands(CLI::App& app, CommandContext& context) {
+    app.set_version_flag("--version", "hypura " HYPURA_VERSION);
+    app.require_subcommand(1);
+    for (const Command& command : kCommands) command.add(app, context);
+    add_help_command(app, context);
+}
+
+int report(const Environment& environment, const Status& status) {
+    if (status) return kExitOk;
+    print_error(environment, status.error().message);
+    return exit_code(status.error().code);
+}
+
+// --help and --version arrive as CLI11 "errors" with exit code 0; app.exit prints them.
+int report_parse_error(const CLI::App& app, const Environment& environment, const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);
+    print_error(environment, std::string(error.what()) + " (see hypura help)");
+    return exit_code(ErrorCode::kInvalidArgument);
+}
+
+int main_function(int argc, char** argv) {
+    CommandContext context;
+    context.environment = read_environment();
+    CLI::App app("Runs GGUF language models that are larger than memory", "hypura");
+    add_commands(app, context);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return report_parse_error(app, context.environment, error);
+    }
+    return report(context.environment, context.action());
+}
+
+}  // namespace
+}  // namespace hypura::cli
+
+int main(int argc, char** argv) { return hypura::cli::main_function(argc, argv); }

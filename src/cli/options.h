@@ -1,0 +1,69 @@
+// Flags that several commands share, and their translation into the engine's options.
+//
+// Flags hold what was typed; the functions below check and convert. A percentage in a size means a share of the memory
+// that this process may really use.
+#pragma once
+
+#include "base/status.h"
+#include "engine/engine.h"
+#include "engine/sampler.h"
+#include "gguf/model_file.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace hypura::cli {
+
+// ---- model, mode and budget ----------------------------------------------------------------------------------------
+
+struct EngineFlags {
+    std::string model_path;
+    std::string mode = "auto";
+    std::string ram = "auto";
+    std::string weights;  // empty: what the RAM budget leaves
+    std::string io = "auto";
+    std::string fault;
+    uint32_t context_tokens = 0;
+    uint32_t batch_tokens = 512;
+    uint32_t threads = 0;
+};
+
+void add_engine_flags(CLI::App& command, EngineFlags& flags);
+
+// `usable_bytes`: the memory that a percentage is taken of.
+Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64_t usable_bytes);
+// The same with this machine's memory.
+Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags);
+
+// ---- sampling ------------------------------------------------------------------------------------------------------
+
+struct SamplingFlags {
+    std::optional<float> temperature;
+    std::optional<int32_t> top_k;
+    std::optional<float> top_p;
+    std::optional<float> min_p;
+    std::optional<float> repeat_penalty;
+    std::optional<uint32_t> seed;
+};
+
+void add_sampling_flags(CLI::App& command, SamplingFlags& flags);
+
+// A flag wins over the model's general.sampling.* metadata, which wins over our defaults.
+engine::SamplingOptions to_sampling_options(const SamplingFlags& flags, const gguf::Metadata& metadata);
+
+// ---- small parsers -------------------------------------------------------------------------------------------------
+
+// "1,2,3", or "@FILE" with numbers between commas and white space.
+Result<std::vector<engine::Token>> parse_tokens(std::string_view text);
+
+// The whole file; `path` "-" is standard input.
+Result<std::string> read_text(const std::string& path);
+
+}  // namespace hypura::cli

@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Runs the hypura program on the demo model: exact texts in every mode, and an exit code for each kind of error.
+
+usage: end_to_end.py HYPURA DEMO_DIRECTORY
+"""
+import json
+import os
+import pathlib
+import pty
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HYPURA, DEMO = sys.argv[1], pathlib.Path(sys.argv[2])
+MODEL = str(DEMO / "demo-moe.gguf")
+CASES = json.loads((DEMO / "expected.json").read_text())["cases"]
+STREAM = ["--mode", "stream", "--weights", "8MiB"]
+
+
+def hypura(*arguments, stdin=""):
+    return subprocess.run([HYPURA, *arguments], input=stdin, capture_output=True, text=True, timeout=240)
+
+
+class Answers(unittest.TestCase):
+    def check(self, cases, *flags):
+        for case in cases:
+            with self.subTest(prompt=case["prompt"], flags=flags):
+                ran = hypura("run", MODEL, "-p", case["prompt"], "-n", "300", *flags)
+                self.assertEqual(ran.returncode, 0, ran.stderr)
+                self.assertEqual(ran.stdout, case["continuation"] + "\n")
+
+    def test_streaming(self):
+        self.check(CASES, *STREAM)
+
+    def test_streaming_small_batches_by_pread(self):
+        self.check(CASES[:2], *STREAM, "--batch", "3", "--io", "pread")
+
+    def test_resident(self):
+        self.check(CASES[:4], "--mode", "resident")
+
+    def test_mmap(self):
+        self.check(CASES[:2], "--mode", "mmap")
+
+    def test_automatic(self):
+        self.check(CASES[:2])
+
+    def test_prompt_from_a_pipe(self):
+        ran = hypura("run", MODEL, *STREAM, stdin=CASES[0]["prompt"] + "\n")
+        self.assertEqual(ran.stdout, CASES[0]["continuation"] + "\n")
+
+    def test_raw_prompt_is_taken_as_it_is(self):
+        ran = hypura("run", MODEL, *STREAM, "--raw", "-p", CASES[0]["text"])
+        self.assertEqual(ran.stdout, CASES[0]["continuation"] + "\n")
+
+    def test_max_tokens_and_stop(self):
+        ran = hypura("run", MODEL, *STREAM, "-p", CASES[0]["prompt"], "-n", "3", "-q")
+        self.assertTrue(CASES[0]["continuation"].startswith(ran.stdout.strip()))
+        self.assertEqual(ran.stderr, "")
+        ran = hypura("run", MODEL, *STREAM, "-p", CASES[0]["prompt"], "--stop", " engine")
+        self.assertEqual(ran.stdout, "hypura.cpp is an inference\n")
+
+    def test_a_transient_read_error_changes_nothing(self):
+        self.check(CASES[:1], *STREAM, "--fault", "5:eio")
+        self.check(CASES[:1], *STREAM, "--fault", "5:short")
+
+
+class Chat(unittest.TestCase):
+    def test_lines_from_a_pipe(self):
+        script = "".join(f"{case['prompt']}\n/clear\n" for case in CASES[:3])
+        ran = hypura("run", MODEL, *STREAM, "-i", stdin=script)
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertEqual(ran.stdout, "".join(case["continuation"] + "\n" for case in CASES[:3]))
+
+    def test_turns_reuse_the_timeline(self):
+        with tempfile.TemporaryDirectory() as folder:
+            stats = os.path.join(folder, "stats.json")
+            ran = hypura("run", MODEL, *STREAM, "-i", "--stats", stats, stdin="Who are you?\nWhat is 7 plus 8?\n")
+            self.assertEqual(ran.returncode, 0, ran.stderr)
+            speed = json.loads(pathlib.Path(stats).read_text())["speed"]
+        self.assertEqual(speed["answers"], 2)
+        self.assertLess(speed["prompt_tokens"], 12 + 16 + 10)  # without re-use: some 40 more
+
+    def test_regenerating_gives_the_same_greedy_answer(self):
+        ran = hypura("run", MODEL, *STREAM, "-i", stdin="What is 7 plus 8?\n/regenerate\n")
+        self.assertEqual(ran.stdout, "7 plus 8 is 15.\n" * 2)
+
+    def test_ctrl_c_stops_the_answer_and_not_the_chat(self):
+        child = subprocess.Popen([HYPURA, "run", MODEL, *STREAM, "-i", "--temp", "0.1", "--raw"],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        os.write(child.stdin.fileno(), b"Once upon a time\n")
+        self.assertTrue(os.read(child.stdout.fileno(), 1))  # the answer has begun
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(b"/exit\n", timeout=60)
+        self.assertEqual(child.returncode, 0, err)
+
+    def test_a_terminal_gets_a_line_editor(self):
+        master, slave = pty.openpty()
+        with tempfile.TemporaryDirectory() as state:
+            child = subprocess.Popen([HYPURA, "run", MODEL, *STREAM], stdin=slave, stdout=slave, stderr=slave,
+                                     env={**os.environ, "XDG_STATE_HOME": state, "TERM": "xterm"})
+            os.close(slave)
+            seen = self.read_until(master, b"leaves")
+            os.write(master, b"What is 7 plus 8?\r")
+            seen += self.read_until(master, b"is 15.")
+            time.sleep(0.5)
+            os.write(master, b"\x04")
+            self.read_until(master, b"answer")
+            self.assertEqual(child.wait(60), 0)
+            self.assertIn("7 plus 8", pathlib.Path(state, "hypura", "history").read_text())
+        os.close(master)
+
+    def read_until(self, master, wanted):
+        seen = b""
+        while wanted not in seen:
+            try:
+                block = os.read(master, 4096)
+            except OSError:  # the terminal is closed
+                block = b""
+            if not block:
+                self.fail(f"{wanted!r} did not come: {seen!r}")
+            seen += block
+        return seen
+
+
+class Tools(unittest.TestCase):
+    def test_verify(self):
+        ran = hypura("verify", MODEL, "--tokens", "3", "--json")
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertTrue(json.loads(ran.stdout)["identical"])
+
+    def test_logits(self):
+        with tempfile.TemporaryDirectory() as folder:
+            files = [os.path.join(folder, name) for name in ("stream", "plain")]
+            for path, flags in zip(files, (STREAM, ["--mode", "mmap"])):
+                ran = hypura("logits", MODEL, "--tokens", "1,2,3", "--out", path, *flags)
+                self.assertEqual(ran.returncode, 0, ran.stderr)
+            sizes = {os.path.getsize(path) for path in files}
+        self.assertEqual(sizes, {3 * 4096 * 4})
+
+    def test_inspect(self):
+        facts = json.loads(hypura("inspect", MODEL, "--json").stdout)
+        self.assertEqual(facts["shape"]["architecture"], "qwen3moe")
+        self.assertEqual(facts["shape"]["experts"], 24)
+        self.assertEqual(facts["roles"]["experts"]["bytes"], 16736256)
+        self.assertIn("qwen3moe", hypura("inspect", MODEL).stdout)
+
+    def test_help_and_version(self):
+        for arguments in (["help"], ["--help"], ["run", "--help"]):
+            ran = hypura(*arguments)
+            self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+            self.assertIn("hypura", ran.stdout)
+        self.assertRegex(hypura("--version").stdout, r"^hypura \d+\.\d+\.\d+\n$")
+
+
+class Errors(unittest.TestCase):
+    def check(self, code, *arguments):
+        ran = hypura(*arguments)
+        self.assertEqual(ran.returncode, code, ran.stderr)
+        self.assertRegex(ran.stderr, r"(^|\n)hypura: .+\n")
+        self.assertEqual(ran.stdout, "")
+
+    def test_usage(self):
+        self.check(2)
+        self.check(2, "run", MODEL, "--no-such-flag")
+        self.check(2, "run", MODEL, "-p", "x", "--ram", "much")
+        self.check(2, "run", MODEL, "-p", "x", "--top-p", "7")
+        self.check(2, "logits", MODEL, "--tokens", "a", "--out", "/dev/null")
+
+    def test_paths(self):
+        self.check(3, "run", "/no/such/model.gguf", "-p", "x")
+        self.check(3, "inspect", "/no/such/model.gguf")
+        self.check(4, "run", str(DEMO), "-p", "x")
+
+    def test_files_that_are_no_models(self):
+        self.check(6, "run", sys.argv[0], "-p", "x")
+        with tempfile.NamedTemporaryFile(suffix=".gguf") as cut:
+            cut.write(pathlib.Path(MODEL).read_bytes()[:100000])
+            cut.flush()
+            self.check(7, "run", cut.name, "-p", "x")
+
+    def test_budget_too_small(self):
+        self.check(11, "run", MODEL, "-p", "x", "--mode", "stream", "--weights", "100KiB")
+
+    def test_a_device_that_fails_for_good(self):
+        self.check(10, "run", MODEL, "-p", "What is 7 plus 8?", *STREAM, "--fault", "9:eio:permanent")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)
