@@ -1,8 +1,11 @@
 #include "cli/line_input.h"
 
 #include <isocline.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -32,9 +35,32 @@ std::string history_path(const Environment& environment) {
     return error ? "" : environment.state_directory + "/history";
 }
 
+// Ends, or stops, the program as if nobody had caught the signal.
+void act_by_default(int signal) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);  // delivered when this handler returns
+}
+
+// isocline catches these to restore the terminal and then calls the handler that was there before. Where there was none
+// it swallows the signal: a closed terminal would leave the program running, and a crash would repeat for ever.
+void let_signals_through() {
+    for (const int signal : {SIGTERM, SIGHUP, SIGQUIT, SIGSEGV, SIGBUS, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU}) {
+        struct sigaction before{};
+        ::sigaction(signal, nullptr, &before);
+        if (before.sa_handler == SIG_DFL) std::signal(signal, act_by_default);
+    }
+}
+
+// Under nohup no signal tells that the terminal is gone, and isocline would wait for a key in a busy loop.
+bool terminal_is_gone() {
+    pollfd terminal{STDIN_FILENO, 0, 0};
+    return ::poll(&terminal, 1, 0) > 0 && (terminal.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
 class EditedInput final : public LineInput {
 public:
     explicit EditedInput(const Environment& environment) {
+        let_signals_through();  // before the first call of isocline, which remembers them
         const std::string path = history_path(environment);
         ic_set_history(path.empty() ? nullptr : path.c_str(), kHistoryLines);
         ic_set_default_completer(&complete_command, nullptr);
@@ -43,8 +69,8 @@ public:
         ic_set_prompt_marker("> ", "  ");
     }
 
-    // isocline answers Ctrl-C on an empty line like Ctrl-D; both mean that the person wants to leave.
     std::optional<std::string> read() override {
+        if (terminal_is_gone()) return std::nullopt;
         const std::unique_ptr<char, decltype(&ic_free_text)> text(ic_readline(""), &ic_free_text);
         if (!text) return std::nullopt;
         return std::string(text.get());

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -96,33 +97,74 @@ class Chat(unittest.TestCase):
         out, err = child.communicate(b"/exit\n", timeout=60)
         self.assertEqual(child.returncode, 0, err)
 
-    def test_a_terminal_gets_a_line_editor(self):
-        master, slave = pty.openpty()
-        with tempfile.TemporaryDirectory() as state:
-            child = subprocess.Popen([HYPURA, "run", MODEL, *STREAM], stdin=slave, stdout=slave, stderr=slave,
-                                     env={**os.environ, "XDG_STATE_HOME": state, "TERM": "xterm"})
-            os.close(slave)
-            seen = self.read_until(master, b"leaves")
-            os.write(master, b"What is 7 plus 8?\r")
-            seen += self.read_until(master, b"is 15.")
-            time.sleep(0.5)
-            os.write(master, b"\x04")
-            self.read_until(master, b"answer")
-            self.assertEqual(child.wait(60), 0)
-            self.assertIn("7 plus 8", pathlib.Path(state, "hypura", "history").read_text())
-        os.close(master)
 
-    def read_until(self, master, wanted):
+
+class Terminal(unittest.TestCase):
+    """A chat on a pseudo-terminal, as a person has it."""
+
+    def setUp(self):
+        self.state = tempfile.TemporaryDirectory()
+        self.child, self.terminal = pty.fork()
+        if self.child == 0:
+            environment = {**os.environ, "XDG_STATE_HOME": self.state.name, "TERM": "xterm"}
+            os.execve(HYPURA, [HYPURA, "run", MODEL, *STREAM], environment)
+        self.read_until(b"> ")  # the line editor throws away what came before its prompt
+
+    def tearDown(self):
+        try:
+            os.kill(self.child, signal.SIGKILL)
+            os.waitpid(self.child, 0)
+            os.close(self.terminal)
+        except OSError:
+            pass  # it ended, or was closed, in the test
+        self.state.cleanup()
+
+    def read_until(self, wanted):
         seen = b""
+        deadline = time.monotonic() + 60
         while wanted not in seen:
+            ready, _, _ = select.select([self.terminal], [], [], max(0, deadline - time.monotonic()))
             try:
-                block = os.read(master, 4096)
-            except OSError:  # the terminal is closed
+                block = os.read(self.terminal, 4096) if ready else b""
+            except OSError:  # the program closed the terminal
                 block = b""
-            if not block:
-                self.fail(f"{wanted!r} did not come: {seen!r}")
+            self.assertTrue(block, f"{wanted!r} did not come: {seen!r}")
             seen += block
-        return seen
+
+    def wait(self):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(self.child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.05)
+        self.fail("the program goes on")
+
+    def test_history_is_kept_and_ctrl_d_leaves(self):
+        os.write(self.terminal, b"What is 7 plus 8?\r")
+        self.read_until(b"is 15.")
+        self.read_until(b"> ")
+        os.write(self.terminal, b"\x04")
+        self.read_until(b"end_of_text")
+        self.assertEqual(self.wait(), 0)
+        self.assertIn("7 plus 8", pathlib.Path(self.state.name, "hypura", "history").read_text())
+
+    def test_ctrl_c_stops_an_answer(self):
+        os.write(self.terminal, b"Tell me a short story about a brave fox named Mia.\r")
+        self.read_until(b"Once")
+        os.write(self.terminal, b"\x03")
+        self.read_until(b"> ")
+        os.write(self.terminal, b"/exit\r")
+        self.read_until(b"cancelled")
+        self.assertEqual(self.wait(), 0)
+
+    def test_a_closed_terminal_ends_the_program(self):
+        os.close(self.terminal)
+        self.assertEqual(self.wait(), -signal.SIGHUP)
+
+    def test_sigterm_ends_the_program(self):
+        os.kill(self.child, signal.SIGTERM)
+        self.assertEqual(self.wait(), -signal.SIGTERM)
 
 
 class Tools(unittest.TestCase):
