@@ -36,7 +36,7 @@ private:
     Status evaluate_pass(Pass pass, std::span<const Token> tokens, bool all_logits);
     Status run_observed(Pass pass, std::span<const Token> tokens, bool all_logits);
     Status error_of(int result) const;
-    void keep_rows(size_t first_row, size_t rows);
+    void keep_rows(size_t first_row, size_t end_row);
     const float* row(size_t index) const;
 
     Runtime& runtime_;
@@ -89,8 +89,8 @@ Status LlamaSession::evaluate_pass(Pass pass, std::span<const Token> tokens, boo
     position_ += static_cast<uint32_t>(tokens.size());
     const bool decoder_follows = pass == Pass::kEncode && llama_model_has_decoder(runtime_.model.get());
     if (decoder_follows) return {};
-    if (all_logits) keep_rows(0, tokens.size());
-    else keep_rows(tokens.size() - 1, 1);
+    if (!all_logits) rows_.clear();  // only the last pass's counts
+    keep_rows(all_logits ? 0 : tokens.size() - 1, tokens.size());
     return {};
 }
 
@@ -116,12 +116,11 @@ const float* LlamaSession::row(size_t index) const {
                                                          : llama_get_embeddings_ith(context, static_cast<int32_t>(index));
 }
 
-void LlamaSession::keep_rows(size_t first_row, size_t rows) {
+void LlamaSession::keep_rows(size_t first_row, size_t end_row) {
     row_floats_ = llama_model_has_decoder(runtime_.model.get())
                       ? runtime_.logits_row
                       : static_cast<size_t>(llama_model_n_embd_out(runtime_.model.get()));
-    if (first_row > 0) rows_.clear();
-    for (size_t i = first_row; i < first_row + rows; ++i)
+    for (size_t i = first_row; i < end_row; ++i)
         if (const float* values = row(i)) rows_.insert(rows_.end(), values, values + row_floats_);
 }
 
