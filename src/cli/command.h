@@ -47,6 +47,7 @@ void add_run(CLI::App& app, CommandContext& context);
 void add_verify(CLI::App& app, CommandContext& context);
 void add_logits(CLI::App& app, CommandContext& context);
 void add_inspect(CLI::App& app, CommandContext& context);
+void add_bench(CLI::App& app, CommandContext& context);
 void add_make_model(CLI::App& app, CommandContext& context);
 
 }  // namespace hypura::cli
