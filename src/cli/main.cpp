@@ -14,10 +14,8 @@ namespace hypura::cli {
 namespace {
 
 constexpr std::array kCommands = {
-    Command{add_run}, Command{add_bench}, Command{add_verify}, Command{add_logits}, Command{add_inspect},
-#ifdef HYPURA_HAS_MAKE_MODEL
-    Command{add_make_model},
-#endif
+    Command{add_run},    Command{add_bench},   Command{add_verify},
+    Command{add_logits}, Command{add_inspect}, Command{add_make_model},
 };
 
 std::string environment_text(const char* name) {
