@@ -34,7 +34,8 @@ struct GenerateResult {
     int64_t first_token_us = 0;  // from the call
 };
 
-// Appends `prompt` to the session, then generates. The session keeps prompt and answer, so a chat goes on from there.
+// Appends `prompt` to the session, then generates. The session keeps prompt and answer, so a chat goes on from there; a
+// last token that nothing was to follow is not evaluated, so session.position() says what the session really holds.
 Result<GenerateResult> generate(const Engine& engine, Session& session, std::span<const Token> prompt,
                                 const GenerateOptions& options, const GenerateCallbacks& callbacks);
 

@@ -7,6 +7,9 @@
 #include "engine/runtime.h"
 #include "hardware/memory.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,6 +30,17 @@ uint64_t data_bytes() {
         std::fclose(statm);
     }
     return pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+// Rounded up: a size that a person may type back and that is enough.
+std::string enough(uint64_t bytes) { return std::format("{}MiB", (bytes + kMiB - 1) / kMiB); }
+
+// glibc raises its mmap threshold when a large buffer is freed; the next context would then come out of memory that is
+// already counted, and data_bytes() would not see it.
+void keep_large_buffers_apart() {
+#ifdef __GLIBC__
+    ::mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+#endif
 }
 
 Result<std::vector<storage::DirectFile>> open_files(const gguf::ModelFile& model) {
@@ -126,7 +140,7 @@ Result<Candidate> fit_batch(Runtime& runtime, const EngineOptions& options,
                     "compute buffers take {}, one pass needs {} of slots)",
                     runtime.file.parts[0].path, by_weights ? "--weights" : "--ram",
                     format_bytes(by_weights ? options.weights_bytes : options.ram_bytes),
-                    format_bytes((by_weights ? options.weights_bytes : options.ram_bytes) + missing_bytes),
+                    enough((by_weights ? options.weights_bytes : options.ram_bytes) + missing_bytes),
                     format_bytes(candidate.problem.fixed_bytes), format_bytes(candidate.context_bytes),
                     format_bytes(smallest_bytes - candidate.problem.fixed_bytes));
     }
@@ -171,6 +185,7 @@ void describe(Report& report, const Candidate& candidate, const placement::Strea
 }  // namespace
 
 Status open_streaming(Runtime& runtime, const EngineOptions& options) {
+    keep_large_buffers_apart();
     HYPURA_ASSIGN(ModelView view, ModelView::create(runtime.file));
     runtime.view = std::move(view);
     HYPURA_TRY(load_llama_model(runtime, runtime.view->paths(), LLAMA_LOAD_MODE_MMAP, false));
