@@ -116,12 +116,29 @@ Result<Candidate> try_batch(Runtime& runtime, const EngineOptions& options, uint
     return candidate;
 }
 
-// What --ram leaves for weights beside everything else that the process holds.
+// What the process holds beside weights.
+uint64_t other_bytes(const Candidate& candidate) {
+    return candidate.process_bytes + candidate.context_bytes + kUnannouncedBytes;
+}
+
+// What the budget leaves for weights.
 uint64_t weights_budget(const EngineOptions& options, const Candidate& candidate) {
     if (options.smallest_pool) return placement::smallest_weights_bytes(candidate.problem);
     if (options.weights_bytes > 0) return options.weights_bytes;
-    const uint64_t other_bytes = candidate.process_bytes + candidate.context_bytes + kUnannouncedBytes;
-    return options.ram_bytes - std::min(options.ram_bytes, other_bytes);
+    return options.ram_bytes - std::min(options.ram_bytes, other_bytes(candidate));
+}
+
+Error budget_error(const Runtime& runtime, const EngineOptions& options, const Candidate& candidate) {
+    const bool by_weights = options.weights_bytes > 0;
+    const uint64_t smallest_bytes = placement::smallest_weights_bytes(candidate.problem);
+    return {ErrorCode::kBudgetTooSmall,
+            std::format("{}: {} {} cannot work; the smallest that does is {} ({} of weights cannot be streamed, the KV cache "
+                        "and compute buffers take {}, one pass needs {} of slots)",
+                        runtime.file.parts[0].path, by_weights ? "--weights" : "--ram",
+                        format_bytes(by_weights ? options.weights_bytes : options.ram_bytes),
+                        enough(smallest_bytes + (by_weights ? 0 : other_bytes(candidate))),
+                        format_bytes(candidate.problem.fixed_bytes), format_bytes(candidate.context_bytes),
+                        format_bytes(smallest_bytes - candidate.problem.fixed_bytes))};
 }
 
 // Large batches need more of a layer's experts at once: where they do not fit, halve.
@@ -133,16 +150,7 @@ Result<Candidate> fit_batch(Runtime& runtime, const EngineOptions& options,
         const uint64_t smallest_bytes = placement::smallest_weights_bytes(candidate.problem);
         if (smallest_bytes <= candidate.problem.weights_bytes) return candidate;
         if (batch_tokens > 1) continue;
-        const uint64_t missing_bytes = smallest_bytes - candidate.problem.weights_bytes;
-        const bool by_weights = options.weights_bytes > 0;
-        return fail(ErrorCode::kBudgetTooSmall,
-                    "{}: {} {} cannot work; the smallest that does is {} ({} of weights cannot be streamed, the KV cache and "
-                    "compute buffers take {}, one pass needs {} of slots)",
-                    runtime.file.parts[0].path, by_weights ? "--weights" : "--ram",
-                    format_bytes(by_weights ? options.weights_bytes : options.ram_bytes),
-                    enough((by_weights ? options.weights_bytes : options.ram_bytes) + missing_bytes),
-                    format_bytes(candidate.problem.fixed_bytes), format_bytes(candidate.context_bytes),
-                    format_bytes(smallest_bytes - candidate.problem.fixed_bytes));
+        return std::unexpected(budget_error(runtime, options, candidate));
     }
 }
 
