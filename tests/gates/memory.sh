@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # A run of 500 tokens inside a hard memory limit of --ram plus 256 MiB: not killed, no major faults once warm.
 #   memory.sh HYPURA [RAM_MIB]
-# Makes a model of about 2 GB, three times what it may hold. Needs root and a cgroup to write to; exit status 77: neither.
+# Makes a model of about 2 GB, twice what it may hold. Needs root and a cgroup to write to; exit status 77: neither.
 set -euo pipefail
 
 hypura=$1
-ram_mib=${2:-768}
+ram_mib=${2:-1024}
 limit_bytes=$(((ram_mib + 256) * 1024 * 1024))
 work=$(mktemp -d)
 group=
