@@ -10,7 +10,7 @@ _hypura() {
         -f | --file | --stats | --out) COMPREPLY=($(compgen -f -- "$current")); return ;;
     esac
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "run verify logits inspect make-model help --help --version" -- "$current"))
+        COMPREPLY=($(compgen -W "run bench verify logits inspect make-model help --help --version" -- "$current"))
         return
     fi
     case "$command" in
@@ -18,6 +18,7 @@ _hypura() {
                       --temp --top-k --top-p --min-p --repeat-penalty --seed" ;;
         verify) options="$engine --tokens --seed --json" ;;
         logits) options="$engine --tokens --out" ;;
+        bench) options="$engine --prompt-tokens --warm-up --tokens --json" ;;
         inspect) options="--json --help" ;;
         *) options="--help" ;;
     esac

@@ -1,11 +1,12 @@
 # fish completion for hypura
 
-set -l engine '__fish_seen_subcommand_from run verify logits'
+set -l engine '__fish_seen_subcommand_from run bench verify logits'
 set -l run '__fish_seen_subcommand_from run'
 
 complete -c hypura -n __fish_use_subcommand -f -a run -d 'answer a prompt, or chat'
 complete -c hypura -n __fish_use_subcommand -f -a verify -d 'compare streaming with plain libllama'
 complete -c hypura -n __fish_use_subcommand -f -a logits -d 'write the logits of given tokens'
+complete -c hypura -n __fish_use_subcommand -f -a bench -d 'measure prompt and decode speed'
 complete -c hypura -n __fish_use_subcommand -f -a inspect -d 'show what a model file says about itself'
 complete -c hypura -n __fish_use_subcommand -f -a make-model -d 'write a synthetic model'
 complete -c hypura -n __fish_use_subcommand -f -a help -d 'show the help'

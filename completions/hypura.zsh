@@ -23,6 +23,7 @@ _hypura() {
             'run:answer a prompt, or chat'
             'verify:compare streaming with plain libllama'
             'logits:write the logits of given tokens'
+            'bench:measure prompt and decode speed'
             'inspect:show what a model file says about itself'
             'make-model:write a synthetic model'
             'help:show the help'
@@ -44,6 +45,7 @@ _hypura() {
             '(-q --quiet)'{-q,--quiet}'[no closing summary]' ;;
         verify) _arguments $engine '--tokens[single-token passes]:tokens:' '--seed[seed]:number:' '--json[print JSON]' ;;
         logits) _arguments $engine '--tokens[token numbers]:list:' '--out[file to write]:file:_files' ;;
+        bench) _arguments $engine '--prompt-tokens[tokens of the prompt]:number:' '--warm-up[tokens before measuring]:number:' '--tokens[tokens measured]:number:' '--json[print JSON]' ;;
         inspect) _arguments '--json[print JSON]' '*:model:_files -g "*.gguf"' ;;
         *) _files ;;
     esac
