@@ -1,6 +1,5 @@
 // Streaming: view, capture, plan, load, bind.
 #include "base/bytes.h"
-#include "base/check.h"
 #include "engine/graph_capture.h"
 #include "engine/llama_library.h"
 #include "engine/resident_loader.h"
@@ -109,7 +108,8 @@ Result<Candidate> try_batch(Runtime& runtime, const EngineOptions& options, uint
     Candidate candidate{GraphCapture(runtime.file), {}, {}, 0, process_bytes};
     HYPURA_TRY(capture_graphs(runtime, candidate.capture));
     HYPURA_TRY(check_mapping(runtime, candidate.capture));
-    candidate.context_bytes = data_bytes() - std::min(data_bytes(), before_bytes);
+    const uint64_t after_bytes = data_bytes();
+    candidate.context_bytes = after_bytes - std::min(after_bytes, before_bytes);
     candidate.layout = lay_out(candidate.capture, files);
     candidate.problem =
         stream_problem(candidate.layout, batch_tokens, static_cast<uint32_t>(runtime.shape.experts_used));

@@ -165,8 +165,9 @@ bool WeightStreamer::give_up(Status status) {
 // A guard, not a mechanism: a reader of a streamed weight that the capture did not show must end the pass, not compute
 // with whatever the slots hold.
 bool WeightStreamer::sources_are_in_memory(const ggml_tensor* node, int first_source) {
-    for (int i = first_source; i < GGML_MAX_SRC && node->src[i] != nullptr; ++i) {
+    for (int i = first_source; i < GGML_MAX_SRC; ++i) {  // sources may have gaps: an attention without a mask, with sinks
         const ggml_tensor* const source = node->src[i];
+        if (source == nullptr) continue;
         const ggml_tensor* const root = source->view_src != nullptr ? source->view_src : source;
         if (!is_unloaded_weight(root)) continue;
         give_up(fail(ErrorCode::kUnsupportedModel,
@@ -244,8 +245,7 @@ void WeightStreamer::pin_distinct(Group& group) {
     seen_.assign(group.experts, 0);
     for (int32_t id : group.ids) {
         const auto expert = static_cast<uint32_t>(id);
-        if (seen_[expert]++ == 0) group.pinned.push_back(group.first_page + expert);
-        seen_[expert] = 1;
+        if (std::exchange(seen_[expert], uint8_t{1}) == 0) group.pinned.push_back(group.first_page + expert);
     }
 }
 
