@@ -15,9 +15,9 @@ struct Unit {
 
 constexpr double kTiB = 1024.0 * static_cast<double>(kGiB);
 constexpr std::array kUnits = {
-    Unit{"", 1},       Unit{"b", 1},      Unit{"k", 1024},  Unit{"kib", 1024}, Unit{"kb", 1e3},
-    Unit{"m", kMiB},   Unit{"mib", kMiB}, Unit{"mb", 1e6},  Unit{"g", kGiB},   Unit{"gib", kGiB},
-    Unit{"gb", 1e9},   Unit{"t", kTiB},   Unit{"tib", kTiB}, Unit{"tb", 1e12},
+    Unit{"", 1},     Unit{"b", 1},      Unit{"k", 1024},   Unit{"kib", 1024}, Unit{"kb", 1e3},
+    Unit{"m", kMiB}, Unit{"mib", kMiB}, Unit{"mb", 1e6},   Unit{"g", kGiB},   Unit{"gib", kGiB},
+    Unit{"gb", 1e9}, Unit{"t", kTiB},   Unit{"tib", kTiB}, Unit{"tb", 1e12},
 };
 
 std::string lower_without_spaces(std::string_view text) {

@@ -42,8 +42,8 @@ Result<MemoryRegion> MemoryRegion::reserve(uint64_t bytes) {
     const auto page_bytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
     const uint64_t wanted_bytes = align_up(bytes == 0 ? 1 : bytes, page_bytes);
     const uint64_t mapped_bytes = wanted_bytes + kHugePageBytes;
-    void* mapping = ::mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                           -1, 0);
+    void* mapping =
+        ::mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == MAP_FAILED)
         return fail(ErrorCode::kOutOfMemory, "cannot reserve {} of address space", format_bytes(bytes));
     MemoryRegion region;

@@ -9,13 +9,19 @@ namespace {
 ErrorCode code_from_errno(int errno_value) {
     switch (errno_value) {
         case ENOENT:
-        case ENOTDIR: return ErrorCode::kNotFound;
+        case ENOTDIR:
+            return ErrorCode::kNotFound;
         case EACCES:
-        case EPERM: return ErrorCode::kPermissionDenied;
-        case EISDIR: return ErrorCode::kNotAFile;
-        case ENOMEM: return ErrorCode::kOutOfMemory;
-        case EINVAL: return ErrorCode::kInvalidArgument;
-        default: return ErrorCode::kReadFailed;
+        case EPERM:
+            return ErrorCode::kPermissionDenied;
+        case EISDIR:
+            return ErrorCode::kNotAFile;
+        case ENOMEM:
+            return ErrorCode::kOutOfMemory;
+        case EINVAL:
+            return ErrorCode::kInvalidArgument;
+        default:
+            return ErrorCode::kReadFailed;
     }
 }
 
@@ -28,21 +34,36 @@ Error error_from_errno(int errno_value, std::string_view action, std::string_vie
 
 std::string_view to_string(ErrorCode code) {
     switch (code) {
-        case ErrorCode::kInvalidArgument: return "invalid_argument";
-        case ErrorCode::kNotFound: return "not_found";
-        case ErrorCode::kNotAFile: return "not_a_file";
-        case ErrorCode::kPermissionDenied: return "permission_denied";
-        case ErrorCode::kNotGguf: return "not_gguf";
-        case ErrorCode::kCorruptModel: return "corrupt_model";
-        case ErrorCode::kUnsupportedModel: return "unsupported_model";
-        case ErrorCode::kModelChanged: return "model_changed";
-        case ErrorCode::kReadFailed: return "read_failed";
-        case ErrorCode::kBudgetTooSmall: return "budget_too_small";
-        case ErrorCode::kOutOfMemory: return "out_of_memory";
-        case ErrorCode::kUnsupportedHost: return "unsupported_host";
-        case ErrorCode::kCancelled: return "cancelled";
-        case ErrorCode::kMismatch: return "mismatch";
-        case ErrorCode::kInternal: return "internal";
+        case ErrorCode::kInvalidArgument:
+            return "invalid_argument";
+        case ErrorCode::kNotFound:
+            return "not_found";
+        case ErrorCode::kNotAFile:
+            return "not_a_file";
+        case ErrorCode::kPermissionDenied:
+            return "permission_denied";
+        case ErrorCode::kNotGguf:
+            return "not_gguf";
+        case ErrorCode::kCorruptModel:
+            return "corrupt_model";
+        case ErrorCode::kUnsupportedModel:
+            return "unsupported_model";
+        case ErrorCode::kModelChanged:
+            return "model_changed";
+        case ErrorCode::kReadFailed:
+            return "read_failed";
+        case ErrorCode::kBudgetTooSmall:
+            return "budget_too_small";
+        case ErrorCode::kOutOfMemory:
+            return "out_of_memory";
+        case ErrorCode::kUnsupportedHost:
+            return "unsupported_host";
+        case ErrorCode::kCancelled:
+            return "cancelled";
+        case ErrorCode::kMismatch:
+            return "mismatch";
+        case ErrorCode::kInternal:
+            return "internal";
     }
     return "unknown";
 }

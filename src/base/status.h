@@ -14,21 +14,21 @@
 namespace hypura {
 
 enum class ErrorCode {
-    kInvalidArgument,    // an option or a request that cannot mean anything
-    kNotFound,           // no such file, model, split part or device
-    kNotAFile,           // a directory, socket or device where a model file was expected
-    kPermissionDenied,   // the path exists and may not be read
-    kNotGguf,            // the file does not begin as a GGUF file
-    kCorruptModel,       // it is GGUF, but its counts, offsets or lengths contradict the file
-    kUnsupportedModel,   // well formed, but libllama or this mode cannot run it
-    kModelChanged,       // the file was truncated or replaced while it was open
-    kReadFailed,         // the device failed a read for good
-    kBudgetTooSmall,     // the memory budget cannot work; the message names the smallest one that can
-    kOutOfMemory,        // the system refused an allocation
-    kUnsupportedHost,    // the machine lacks something that the chosen mode needs
-    kCancelled,          // the caller asked to stop
-    kMismatch,           // `verify` found a difference
-    kInternal,           // a third-party library failed in a way that it does not explain
+    kInvalidArgument,   // an option or a request that cannot mean anything
+    kNotFound,          // no such file, model, split part or device
+    kNotAFile,          // a directory, socket or device where a model file was expected
+    kPermissionDenied,  // the path exists and may not be read
+    kNotGguf,           // the file does not begin as a GGUF file
+    kCorruptModel,      // it is GGUF, but its counts, offsets or lengths contradict the file
+    kUnsupportedModel,  // well formed, but libllama or this mode cannot run it
+    kModelChanged,      // the file was truncated or replaced while it was open
+    kReadFailed,        // the device failed a read for good
+    kBudgetTooSmall,    // the memory budget cannot work; the message names the smallest one that can
+    kOutOfMemory,       // the system refused an allocation
+    kUnsupportedHost,   // the machine lacks something that the chosen mode needs
+    kCancelled,         // the caller asked to stop
+    kMismatch,          // `verify` found a difference
+    kInternal,          // a third-party library failed in a way that it does not explain
 };
 
 // What happened, on which file or option, and what to do about it, as one sentence for a person.
@@ -57,17 +57,17 @@ std::string_view to_string(ErrorCode code);
 }  // namespace hypura
 
 // Returns from the enclosing function when `expression` (a Status or Result) holds an error.
-#define HYPURA_TRY(expression)                                                           \
-    do {                                                                                 \
-        if (auto hypura_try_result = (expression); !hypura_try_result)                   \
-            return std::unexpected(std::move(hypura_try_result).error());                \
+#define HYPURA_TRY(expression)                                            \
+    do {                                                                  \
+        if (auto hypura_try_result = (expression); !hypura_try_result)    \
+            return std::unexpected(std::move(hypura_try_result).error()); \
     } while (false)
 
 // HYPURA_ASSIGN(auto file, open_model(path)); assigns the value or returns the error.
 #define HYPURA_CONCAT_INNER(a, b) a##b
 #define HYPURA_CONCAT(a, b) HYPURA_CONCAT_INNER(a, b)
-#define HYPURA_ASSIGN(declaration, expression)                                           \
-    auto HYPURA_CONCAT(hypura_result_, __LINE__) = (expression);                         \
-    if (!HYPURA_CONCAT(hypura_result_, __LINE__))                                        \
+#define HYPURA_ASSIGN(declaration, expression)                                              \
+    auto HYPURA_CONCAT(hypura_result_, __LINE__) = (expression);                            \
+    if (!HYPURA_CONCAT(hypura_result_, __LINE__))                                           \
         return std::unexpected(std::move(HYPURA_CONCAT(hypura_result_, __LINE__)).error()); \
     declaration = *std::move(HYPURA_CONCAT(hypura_result_, __LINE__))

@@ -62,9 +62,14 @@ Result<Stretch> measure(std::string name, engine::Engine& engine, engine::Sessio
     const int64_t wall_us = now_us() - begin_us;
     const engine::Report after = engine.report();
     const hardware::ProcessMemory memory_after = hardware::process_memory();
-    return Stretch{std::move(name), static_cast<uint32_t>(tokens.size()), wall_us, after.wait_us - before.wait_us,
-                   after.reads.busy_us - before.reads.busy_us, after.reads.bytes - before.reads.bytes,
-                   after.demands - before.demands, after.hits - before.hits,
+    return Stretch{std::move(name),
+                   static_cast<uint32_t>(tokens.size()),
+                   wall_us,
+                   after.wait_us - before.wait_us,
+                   after.reads.busy_us - before.reads.busy_us,
+                   after.reads.bytes - before.reads.bytes,
+                   after.demands - before.demands,
+                   after.hits - before.hits,
                    memory_after.minor_faults - memory_before.minor_faults,
                    memory_after.major_faults - memory_before.major_faults};
 }
@@ -88,28 +93,37 @@ std::string bench_text(const engine::Report& report, const std::vector<Stretch>&
     std::string text = std::format("mode {}: {}\n{} in memory, {} of slots, loaded in {:.2f} s\n\n",
                                    engine::to_string(report.mode), report.reason, format_bytes(report.resident_bytes),
                                    format_bytes(report.slot_bytes), static_cast<double>(report.load_us) / 1e6);
-    text += std::format("{:<8} {:>7} {:>9} {:>14} {:>10} {:>9} {:>7} {:>14} {:>8}\n", "", "tokens", "tok/s", "read/token",
-                        "read rate", "waited", "hits", "faults/token", "major");
+    text += std::format("{:<8} {:>7} {:>9} {:>14} {:>10} {:>9} {:>7} {:>14} {:>8}\n", "", "tokens", "tok/s",
+                        "read/token", "read rate", "waited", "hits", "faults/token", "major");
     for (const Stretch& stretch : stretches) {
         const double busy_seconds = static_cast<double>(std::max<int64_t>(stretch.busy_us, 1)) / 1e6;
         const auto rate_bytes = static_cast<uint64_t>(static_cast<double>(stretch.read_bytes) / busy_seconds);
-        text += std::format("{:<8} {:>7} {:>9.2f} {:>14} {:>8}/s {:>7.2f} s {:>6.1f}% {:>14.1f} {:>8}\n", stretch.name,
-                            stretch.tokens, stretch.tokens_per_second(), format_bytes(stretch.read_bytes / stretch.tokens),
-                            format_bytes(rate_bytes), static_cast<double>(stretch.wait_us) / 1e6, stretch.hit_rate() * 100,
-                            static_cast<double>(stretch.minor_faults) / stretch.tokens, stretch.major_faults);
+        text +=
+            std::format("{:<8} {:>7} {:>9.2f} {:>14} {:>8}/s {:>7.2f} s {:>6.1f}% {:>14.1f} {:>8}\n", stretch.name,
+                        stretch.tokens, stretch.tokens_per_second(), format_bytes(stretch.read_bytes / stretch.tokens),
+                        format_bytes(rate_bytes), static_cast<double>(stretch.wait_us) / 1e6, stretch.hit_rate() * 100,
+                        static_cast<double>(stretch.minor_faults) / stretch.tokens, stretch.major_faults);
     }
     return text;
 }
 
 std::string bench_json(const engine::Report& report, const std::vector<Stretch>& stretches) {
-    nlohmann::json json = {{"mode", engine::to_string(report.mode)}, {"reason", report.reason},
-                           {"resident_bytes", report.resident_bytes}, {"slot_bytes", report.slot_bytes},
-                           {"load_us", report.load_us}, {"stretches", nlohmann::json::array()}};
+    nlohmann::json json = {{"mode", engine::to_string(report.mode)},
+                           {"reason", report.reason},
+                           {"resident_bytes", report.resident_bytes},
+                           {"slot_bytes", report.slot_bytes},
+                           {"load_us", report.load_us},
+                           {"stretches", nlohmann::json::array()}};
     for (const Stretch& stretch : stretches)
-        json["stretches"].push_back({{"name", stretch.name}, {"tokens", stretch.tokens}, {"wall_us", stretch.wall_us},
-                                     {"wait_us", stretch.wait_us}, {"busy_us", stretch.busy_us},
-                                     {"read_bytes", stretch.read_bytes}, {"demands", stretch.demands},
-                                     {"hits", stretch.hits}, {"minor_faults", stretch.minor_faults},
+        json["stretches"].push_back({{"name", stretch.name},
+                                     {"tokens", stretch.tokens},
+                                     {"wall_us", stretch.wall_us},
+                                     {"wait_us", stretch.wait_us},
+                                     {"busy_us", stretch.busy_us},
+                                     {"read_bytes", stretch.read_bytes},
+                                     {"demands", stretch.demands},
+                                     {"hits", stretch.hits},
+                                     {"minor_faults", stretch.minor_faults},
                                      {"major_faults", stretch.major_faults},
                                      {"tokens_per_second", stretch.tokens_per_second()}});
     return json.dump(2) + "\n";

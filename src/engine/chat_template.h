@@ -10,7 +10,7 @@
 namespace hypura::engine {
 
 struct ChatMessage {
-    std::string role;     // "system", "user", "assistant", "tool"
+    std::string role;  // "system", "user", "assistant", "tool"
     std::string content;
 };
 

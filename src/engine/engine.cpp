@@ -62,7 +62,8 @@ Status LlamaEngine::open(const EngineOptions& requested) {
     runtime_.report.model_bytes = runtime_.file.tensor_bytes;
     HYPURA_TRY(decide_budget(options));
     decide_mode(options);
-    HYPURA_TRY(runtime_.report.mode == Mode::kStream ? open_streaming(runtime_, options) : open_plain(runtime_, options));
+    HYPURA_TRY(runtime_.report.mode == Mode::kStream ? open_streaming(runtime_, options)
+                                                     : open_plain(runtime_, options));
     runtime_.report.load_us = now_us() - begin_us;
     return {};
 }
@@ -82,7 +83,8 @@ Status LlamaEngine::decide_budget(EngineOptions& options) {
 // Weights, an f16 KV cache, and room for compute buffers.
 uint64_t LlamaEngine::resident_estimate_bytes(const EngineOptions& options) const {
     const gguf::ModelShape& shape = runtime_.shape;
-    const uint64_t tokens = options.context_tokens > 0 ? options.context_tokens : std::min<uint64_t>(shape.context_train, 4096);
+    const uint64_t tokens =
+        options.context_tokens > 0 ? options.context_tokens : std::min<uint64_t>(shape.context_train, 4096);
     const uint64_t kv_bytes = tokens * shape.layers * shape.kv_heads * (shape.key_length + shape.value_length) * 2;
     const uint64_t compute_bytes = options.batch_tokens * (shape.vocabulary + 24 * shape.embedding) * 4;
     return runtime_.file.tensor_bytes + kv_bytes + compute_bytes + 160 * kMiB;
@@ -90,14 +92,14 @@ uint64_t LlamaEngine::resident_estimate_bytes(const EngineOptions& options) cons
 
 void LlamaEngine::decide_mode(const EngineOptions& options) {
     Report& report = runtime_.report;
-    const uint64_t needed_bytes = options.weights_bytes > 0 ? runtime_.file.tensor_bytes : resident_estimate_bytes(options);
+    const uint64_t needed_bytes =
+        options.weights_bytes > 0 ? runtime_.file.tensor_bytes : resident_estimate_bytes(options);
     const uint64_t budget_bytes = options.weights_bytes > 0 ? options.weights_bytes : options.ram_bytes;
     const bool fits = needed_bytes <= budget_bytes;
     report.mode = options.mode != Mode::kAuto ? options.mode : fits ? Mode::kResident : Mode::kStream;
-    report.reason = options.mode != Mode::kAuto
-                        ? std::string("asked for")
-                        : std::format("the model needs {} and the budget is {}", format_bytes(needed_bytes),
-                                      format_bytes(budget_bytes));
+    report.reason = options.mode != Mode::kAuto ? std::string("asked for")
+                                                : std::format("the model needs {} and the budget is {}",
+                                                              format_bytes(needed_bytes), format_bytes(budget_bytes));
 }
 
 Report LlamaEngine::report() const {
@@ -119,7 +121,8 @@ Report LlamaEngine::report() const {
 
 Result<std::vector<Token>> LlamaEngine::tokenize(std::string_view text, bool add_special, bool parse_special) const {
     if (!has_vocabulary())
-        return fail(ErrorCode::kUnsupportedModel, "{}: has no vocabulary, so it cannot take text", runtime_.file.parts[0].path);
+        return fail(ErrorCode::kUnsupportedModel, "{}: has no vocabulary, so it cannot take text",
+                    runtime_.file.parts[0].path);
     const auto length = static_cast<int32_t>(text.size());
     std::vector<Token> tokens(text.size() + 8);
     const auto run = [&] {

@@ -6,8 +6,8 @@
 //
 // Thread contract: an Engine and its sessions belong to one thread at a time; only Session::cancel may be called from
 // any thread. The tokenizer functions are const and thread-safe.
-// Errors: a read that fails for good ends the evaluate() in hand with kReadFailed; the session goes back to the position
-// it had before, and the next call works if the device does.
+// Errors: a read that fails for good ends the evaluate() in hand with kReadFailed; the session goes back to the
+// position it had before, and the next call works if the device does.
 #pragma once
 
 #include "base/status.h"
@@ -46,15 +46,15 @@ struct LoadProgress {
 struct EngineOptions {
     std::string model_path;
     Mode mode = Mode::kAuto;
-    uint64_t ram_bytes = 0;       // everything the process may hold; 0: what is really available, less a margin
-    uint64_t weights_bytes = 0;   // resident weights and slots alone; 0: what ram_bytes leaves
-    uint32_t context_tokens = 0;  // 0: the model's training context, at most 4096
-    uint32_t batch_tokens = 512;  // most tokens a pass; lowered where a layer's experts would not fit the slots
-    uint32_t threads = 0;         // 0: usable cores
-    bool smallest_pool = false;   // kStream: the least memory that works, whatever the budgets say
-    bool plain_reference = false; // unmodified libllama without repacking: what `verify` compares with
+    uint64_t ram_bytes = 0;        // everything the process may hold; 0: what is really available, less a margin
+    uint64_t weights_bytes = 0;    // resident weights and slots alone; 0: what ram_bytes leaves
+    uint32_t context_tokens = 0;   // 0: the model's training context, at most 4096
+    uint32_t batch_tokens = 512;   // most tokens a pass; lowered where a layer's experts would not fit the slots
+    uint32_t threads = 0;          // 0: usable cores
+    bool smallest_pool = false;    // kStream: the least memory that works, whatever the budgets say
+    bool plain_reference = false;  // unmodified libllama without repacking: what `verify` compares with
     storage::ReaderOptions reader;
-    storage::FaultPlan fault;     // tests only
+    storage::FaultPlan fault;                          // tests only
     std::function<void(const LoadProgress&)> on_load;  // may be empty; called on the opening thread
 };
 
@@ -70,18 +70,19 @@ struct Report {
     uint64_t ram_bytes = 0;       // the budget that was applied; 0: none
     uint32_t batch_tokens = 0;    // after lowering
     bool direct_io = false;
-    std::string reader;           // "io_uring", "pread"; empty when nothing is streamed
+    std::string reader;  // "io_uring", "pread"; empty when nothing is streamed
     int64_t load_us = 0;
 
     // Since opening. A demand is one (pass, layer, expert) or one (pass, streamed tensor).
     uint64_t demands = 0;
-    uint64_t hits = 0;            // already in memory
+    uint64_t hits = 0;  // already in memory
     uint64_t evictions = 0;
     int64_t wait_us = 0;          // the computation stood still for reads
     storage::ReadCounters reads;  // streaming only; loading is in load_reads
     storage::ReadCounters load_reads;
 
-    // One line per streamed or deliberately resident group: "48 expert tensors streamed", "blk.0.x: resident, read by ADD".
+    // One line per streamed or deliberately resident group: "48 expert tensors streamed", "blk.0.x: resident, read by
+    // ADD".
     std::vector<std::string> notes;
     std::vector<uint64_t> evictions_by_layer;
 };
@@ -103,8 +104,8 @@ public:
 
     virtual uint32_t position() const = 0;  // tokens on the timeline
     virtual uint32_t context_tokens() const = 0;
-    // Drops tokens from `position` on. kUnsupportedModel where the architecture keeps no such history (recurrent state);
-    // the timeline is then empty.
+    // Drops tokens from `position` on. kUnsupportedModel where the architecture keeps no such history (recurrent
+    // state); the timeline is then empty.
     virtual Status rewind(uint32_t position) = 0;
     virtual void clear() = 0;
 

@@ -22,11 +22,11 @@ struct CapturedWeight {
     const gguf::TensorInfo* info = nullptr;
     ggml_tensor* tensor = nullptr;  // libllama's, valid as long as its model
     WeightUse use = WeightUse::kOther;
-    std::string ids_name;           // kExperts: the I32 node whose value routes
-    uint32_t ids_occurrence = 0;    // names repeat within a graph (grovemoe routes twice a layer): the how-manieth
-    uint32_t ids_repeats = 1;       // how many I32 nodes of a graph have that name
-    uint32_t readers = 0;           // most nodes of one graph that read it
-    std::string other_reader;       // kOther: why it stays, "ADD" for example
+    std::string ids_name;         // kExperts: the I32 node whose value routes
+    uint32_t ids_occurrence = 0;  // names repeat within a graph (grovemoe routes twice a layer): the how-manieth
+    uint32_t ids_repeats = 1;     // how many I32 nodes of a graph have that name
+    uint32_t readers = 0;         // most nodes of one graph that read it
+    std::string other_reader;     // kOther: why it stays, "ADD" for example
 };
 
 class GraphCapture final : public EvalObserver {
@@ -55,7 +55,7 @@ private:
     std::map<std::string, const gguf::TensorInfo*, std::less<>> infos_;
     std::vector<Entry> weights_;
     std::map<const gguf::TensorInfo*, size_t> index_;
-    std::map<const ggml_tensor*, uint32_t> occurrence_this_pass_;  // of I32 nodes, among those of the same name
+    std::map<const ggml_tensor*, uint32_t> occurrence_this_pass_;       // of I32 nodes, among those of the same name
     std::map<std::string, uint32_t, std::less<>> i32_names_this_pass_;  // and how many have it
     std::map<std::string, uint32_t, std::less<>> i32_names_;            // most in one pass
     std::vector<ggml_tensor*> order_this_pass_;

@@ -29,7 +29,7 @@ std::vector<Answer>& answers() {
 std::atomic<int> answers_waiting{0};
 
 Answer* find_answer(int fd) {
-    struct stat found {};
+    struct stat found{};
     if (::fstat(fd, &found) != 0) return nullptr;
     for (Answer& answer : answers())
         if (answer.device == found.st_dev && answer.inode == found.st_ino) return &answer;
@@ -59,7 +59,7 @@ void* map_file_or_answer(void* address, size_t bytes, int protection, int flags,
 }  // namespace
 
 void answer_mapping_with(int fd, MemoryRegion memory) {
-    struct stat found {};
+    struct stat found{};
     HYPURA_CHECK(::fstat(fd, &found) == 0);
     const std::scoped_lock lock(answers_mutex);
     answers().push_back({found.st_dev, found.st_ino, std::move(memory)});

@@ -79,13 +79,15 @@ Status capture_graphs(Runtime& runtime, GraphCapture& capture) {
     return {};
 }
 
-// Everything rests on libllama having mapped the view: were it to read the file instead, its tensors would be elsewhere.
+// Everything rests on libllama having mapped the view: were it to read the file instead, its tensors would be
+// elsewhere.
 Status check_mapping(const Runtime& runtime, const GraphCapture& capture) {
     for (const CapturedWeight& weight : capture.weights()) {
         const std::byte* const expected = runtime.view->part_memory(weight.info->part) + weight.info->file_offset;
         if (weight.tensor->data != expected)
-            return fail(ErrorCode::kUnsupportedHost, "{}: libllama did not map the model ({} lies elsewhere); use --mode "
-                        "mmap", runtime.file.parts[0].path, weight.info->name);
+            return fail(ErrorCode::kUnsupportedHost,
+                        "{}: libllama did not map the model ({} lies elsewhere); use --mode mmap",
+                        runtime.file.parts[0].path, weight.info->name);
     }
     return {};
 }
@@ -132,13 +134,14 @@ Error budget_error(const Runtime& runtime, const EngineOptions& options, const C
     const bool by_weights = options.weights_bytes > 0;
     const uint64_t smallest_bytes = placement::smallest_weights_bytes(candidate.problem);
     return {ErrorCode::kBudgetTooSmall,
-            std::format("{}: {} {} cannot work; the smallest that does is {} ({} of weights cannot be streamed, the KV cache "
-                        "and compute buffers take {}, one pass needs {} of slots)",
-                        runtime.file.parts[0].path, by_weights ? "--weights" : "--ram",
-                        format_bytes(by_weights ? options.weights_bytes : options.ram_bytes),
-                        enough(smallest_bytes + (by_weights ? 0 : other_bytes(candidate))),
-                        format_bytes(candidate.problem.fixed_bytes), format_bytes(candidate.context_bytes),
-                        format_bytes(smallest_bytes - candidate.problem.fixed_bytes))};
+            std::format(
+                "{}: {} {} cannot work; the smallest that does is {} ({} of weights cannot be streamed, the KV cache "
+                "and compute buffers take {}, one pass needs {} of slots)",
+                runtime.file.parts[0].path, by_weights ? "--weights" : "--ram",
+                format_bytes(by_weights ? options.weights_bytes : options.ram_bytes),
+                enough(smallest_bytes + (by_weights ? 0 : other_bytes(candidate))),
+                format_bytes(candidate.problem.fixed_bytes), format_bytes(candidate.context_bytes),
+                format_bytes(smallest_bytes - candidate.problem.fixed_bytes))};
 }
 
 // Large batches need more of a layer's experts at once: where they do not fit, halve.

@@ -10,8 +10,8 @@
 namespace hypura::engine {
 namespace {
 
-constexpr uint64_t kGapBytes = 64 * kKiB;    // a hole this small is cheaper to read than to seek over
-constexpr uint64_t kReadBytes = 32 * kMiB;   // a block: progress and errors are reported at this grain
+constexpr uint64_t kGapBytes = 64 * kKiB;   // a hole this small is cheaper to read than to seek over
+constexpr uint64_t kReadBytes = 32 * kMiB;  // a block: progress and errors are reported at this grain
 constexpr uint64_t kHugePageBytes = 2 * kMiB;
 constexpr size_t kBlocksAhead = 8;
 
@@ -28,10 +28,12 @@ std::vector<Run> merge_into_runs(std::vector<const gguf::TensorInfo*> tensors) {
     std::vector<Run> runs;
     for (const gguf::TensorInfo* info : tensors) {
         const uint64_t end = info->file_offset + info->size_bytes;
-        const bool adjoins = !runs.empty() && runs.back().part == info->part &&
-                             info->file_offset <= runs.back().end + kGapBytes;
-        if (adjoins) runs.back().end = std::max(runs.back().end, end);
-        else runs.push_back({info->part, info->file_offset, end, info->name});
+        const bool adjoins =
+            !runs.empty() && runs.back().part == info->part && info->file_offset <= runs.back().end + kGapBytes;
+        if (adjoins)
+            runs.back().end = std::max(runs.back().end, end);
+        else
+            runs.push_back({info->part, info->file_offset, end, info->name});
     }
     return runs;
 }

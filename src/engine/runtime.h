@@ -1,4 +1,5 @@
-// What engine and session share: libllama's model and context, and the streamer that feeds them. Internal to this folder.
+// What engine and session share: libllama's model and context, and the streamer that feeds them. Internal to this
+// folder.
 #pragma once
 
 #include "engine/engine.h"
@@ -38,13 +39,15 @@ Status open_streaming(Runtime& runtime, const EngineOptions& options);
 Status make_context(Runtime& runtime, const EngineOptions& options, uint32_t batch_tokens);
 
 // Loads the model that `paths` (one a part) name. `repack`: libllama may repack weights into faster layouts.
-Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths, llama_load_mode load_mode, bool repack);
+Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths, llama_load_mode load_mode,
+                        bool repack);
 
 // What a model can run: decoders only decode, sentence encoders only encode, T5-like models do both.
 enum class Pass { kEncode, kDecode };
 std::vector<Pass> passes_of(const llama_model& model);
 
-// Runs one batch through libllama. 0 done, 1 no room in the context, 2 aborted, negative failed (llama_decode's values).
+// Runs one batch through libllama. 0 done, 1 no room in the context, 2 aborted, negative failed (llama_decode's
+// values).
 int run_batch(Runtime& runtime, Pass pass, std::span<const Token> tokens, uint32_t position, bool all_logits);
 
 std::unique_ptr<Session> make_session(Runtime& runtime);

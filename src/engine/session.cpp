@@ -23,7 +23,8 @@ public:
                     const std::function<bool(size_t)>& progress) override;
     std::span<const float> logits(size_t index) const override {
         const std::span<const float> rows(rows_);
-        return (index + 1) * row_floats_ <= rows.size() ? rows.subspan(index * row_floats_, row_floats_) : rows.first(0);
+        return (index + 1) * row_floats_ <= rows.size() ? rows.subspan(index * row_floats_, row_floats_)
+                                                        : rows.first(0);
     }
     uint32_t position() const override { return position_; }
     uint32_t context_tokens() const override { return llama_n_ctx(runtime_.context.get()); }
@@ -51,8 +52,9 @@ Status LlamaSession::evaluate(std::span<const Token> tokens, LogitsWanted wanted
     rows_.clear();
     const uint32_t begin = position_;
     if (position_ + tokens.size() > context_tokens())
-        return fail(ErrorCode::kInvalidArgument, "{} tokens do not fit the context of {} ({} are used); use a larger --ctx",
-                    tokens.size(), context_tokens(), position_);
+        return fail(ErrorCode::kInvalidArgument,
+                    "{} tokens do not fit the context of {} ({} are used); use a larger --ctx", tokens.size(),
+                    context_tokens(), position_);
     if (llama_model_has_encoder(runtime_.model.get()) && begin == 0) {
         Status started = start_with_encoder(tokens);
         if (!started) clear();
@@ -74,8 +76,9 @@ Status LlamaSession::evaluate(std::span<const Token> tokens, LogitsWanted wanted
 // The whole prompt goes through the encoder at once; a decoder behind it begins with its start token.
 Status LlamaSession::start_with_encoder(std::span<const Token> tokens) {
     if (tokens.size() > runtime_.report.batch_tokens)
-        return fail(ErrorCode::kInvalidArgument, "{} tokens in one go exceed --batch {}, and an encoder cannot take them "
-                    "in parts", tokens.size(), runtime_.report.batch_tokens);
+        return fail(ErrorCode::kInvalidArgument,
+                    "{} tokens in one go exceed --batch {}, and an encoder cannot take them in parts",
+                    tokens.size(), runtime_.report.batch_tokens);
     HYPURA_TRY(evaluate_pass(Pass::kEncode, tokens, true));
     position_ = 0;
     if (!llama_model_has_decoder(runtime_.model.get())) return {};
@@ -112,8 +115,9 @@ Status LlamaSession::error_of(int result) const {
 
 const float* LlamaSession::row(size_t index) const {
     llama_context* const context = runtime_.context.get();
-    return llama_model_has_decoder(runtime_.model.get()) ? llama_get_logits_ith(context, static_cast<int32_t>(index))
-                                                         : llama_get_embeddings_ith(context, static_cast<int32_t>(index));
+    return llama_model_has_decoder(runtime_.model.get())
+               ? llama_get_logits_ith(context, static_cast<int32_t>(index))
+               : llama_get_embeddings_ith(context, static_cast<int32_t>(index));
 }
 
 void LlamaSession::keep_rows(size_t first_row, size_t end_row) {
@@ -133,7 +137,8 @@ Status LlamaSession::rewind(uint32_t position) {
     const bool removed = llama_memory_seq_rm(memory, 0, static_cast<llama_pos>(position), -1);
     if (!removed) {
         clear();
-        return position == 0 ? Status{} : fail(ErrorCode::kUnsupportedModel, "this architecture cannot go back in its history");
+        return position == 0 ? Status{}
+                             : fail(ErrorCode::kUnsupportedModel, "this architecture cannot go back in its history");
     }
     position_ = position;
     return {};

@@ -13,8 +13,8 @@ namespace {
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kUnalignedDataBytes = 64;  // where a slice begins that reads cannot place directly
 
-// Lays slices out one behind another. A slice whose every instance starts at the same residue of the disk's alignment is
-// placed at that residue, so that reads land in place; for others the reader needs slack around it, and copies.
+// Lays slices out one behind another. A slice whose every instance starts at the same residue of the disk's alignment
+// is placed at that residue, so that reads land in place; for others the reader needs slack around it, and copies.
 class SlotCursor {
 public:
     explicit SlotCursor(std::span<const storage::DirectFile> files) : files_(files) {}
@@ -52,7 +52,8 @@ bool agree(const std::vector<CapturedWeight>& weights) {
     return std::ranges::all_of(weights, same);
 }
 
-ExpertGroupLayout lay_out_group(const std::vector<CapturedWeight>& weights, std::span<const storage::DirectFile> files) {
+ExpertGroupLayout lay_out_group(const std::vector<CapturedWeight>& weights,
+                                std::span<const storage::DirectFile> files) {
     ExpertGroupLayout group{.ids_name = weights[0].ids_name, .ids_occurrence = weights[0].ids_occurrence};
     group.ids_repeats = weights[0].ids_repeats;
     group.layer = layer_of(weights[0]);
@@ -88,9 +89,12 @@ StreamLayout lay_out(const GraphCapture& capture, std::span<const storage::Direc
     StreamLayout layout;
     std::map<std::pair<std::string, uint32_t>, std::vector<CapturedWeight>> routed;  // by ids tensor
     for (const CapturedWeight& weight : capture.weights()) {
-        if (weight.use == WeightUse::kExperts) routed[{weight.ids_name, weight.ids_occurrence}].push_back(weight);
-        else if (weight.use == WeightUse::kDense) layout.dense.push_back(lay_out_dense(weight, files));
-        else layout.fixed.push_back(weight);
+        if (weight.use == WeightUse::kExperts)
+            routed[{weight.ids_name, weight.ids_occurrence}].push_back(weight);
+        else if (weight.use == WeightUse::kDense)
+            layout.dense.push_back(lay_out_dense(weight, files));
+        else
+            layout.fixed.push_back(weight);
     }
     for (auto& [ids, weights] : routed) {
         if (agree(weights)) {
@@ -131,7 +135,8 @@ residency::PageSpec expert_page(const ExpertGroupLayout& group, uint32_t expert,
 
 residency::PageSpec dense_page(const DenseLayout& dense, uint32_t slot_class) {
     const SlotPart& part = dense.part;
-    return {slot_class, static_cast<uint32_t>(std::max(dense.layer, 0)),
+    return {slot_class,
+            static_cast<uint32_t>(std::max(dense.layer, 0)),
             {{part.info->part, part.info->file_offset, part.bytes, part.slot_offset, part.info->name}}};
 }
 

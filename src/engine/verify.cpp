@@ -11,7 +11,7 @@
 namespace hypura::engine {
 namespace {
 
-constexpr uint32_t kBatchTokens = 8;      // small, so that the smallest pool is small and evictions are many
+constexpr uint32_t kBatchTokens = 8;  // small, so that the smallest pool is small and evictions are many
 constexpr uint32_t kContextTokens = 256;
 
 using Steps = std::vector<std::vector<Token>>;
@@ -93,9 +93,8 @@ EngineOptions smallest_pool(EngineOptions streaming) {
 }  // namespace
 
 bool VerifyResult::identical() const {
-    return std::ranges::all_of(runs, [](const VerifyRun& run) {
-        return run.logits_different == 0 && run.logits_compared > 0;
-    });
+    return std::ranges::all_of(
+        runs, [](const VerifyRun& run) { return run.logits_different == 0 && run.logits_compared > 0; });
 }
 
 Result<VerifyResult> verify(const VerifyOptions& options) {

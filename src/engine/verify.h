@@ -9,19 +9,19 @@
 namespace hypura::engine {
 
 struct VerifyOptions {
-    EngineOptions engine;       // the budget under test; mode is forced to kStream
-    uint32_t decode_tokens = 8; // single-token passes after the prompt
+    EngineOptions engine;        // the budget under test; mode is forced to kStream
+    uint32_t decode_tokens = 8;  // single-token passes after the prompt
     uint32_t seed = 1;
 };
 
 // One budget's outcome.
 struct VerifyRun {
-    std::string budget;              // "smallest pool", "4.00 GiB"
+    std::string budget;  // "smallest pool", "4.00 GiB"
     uint64_t slot_bytes = 0;
     uint64_t logits_compared = 0;
     uint64_t logits_different = 0;
-    size_t first_difference_row = 0; // meaningful when logits_different > 0
-    Report report;                   // of the streaming engine
+    size_t first_difference_row = 0;  // meaningful when logits_different > 0
+    Report report;                    // of the streaming engine
 };
 
 struct VerifyResult {

@@ -165,7 +165,8 @@ bool WeightStreamer::give_up(Status status) {
 // A guard, not a mechanism: a reader of a streamed weight that the capture did not show must end the pass, not compute
 // with whatever the slots hold.
 bool WeightStreamer::sources_are_in_memory(const ggml_tensor* node, int first_source) {
-    for (int i = first_source; i < GGML_MAX_SRC; ++i) {  // sources may have gaps: an attention without a mask, with sinks
+    // Sources may have gaps: an attention without a mask, with sinks.
+    for (int i = first_source; i < GGML_MAX_SRC; ++i) {
         const ggml_tensor* const source = node->src[i];
         if (source == nullptr) continue;
         const ggml_tensor* const root = source->view_src != nullptr ? source->view_src : source;
@@ -207,7 +208,8 @@ void WeightStreamer::restore_nodes() {
 
 // Brings the experts that `ids` names into slots and writes their slot numbers into the group's index tensor.
 Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
-    Group* const routed = router.groups[router.next++ % router.groups.size()];  // libllama may run several graphs a pass
+    // Modulo: libllama may run several graphs a pass.
+    Group* const routed = router.groups[router.next++ % router.groups.size()];
     if (routed == nullptr) return {};
     Group& group = *routed;
     HYPURA_TRY(read_ids(group, ids));

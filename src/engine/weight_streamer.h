@@ -1,10 +1,10 @@
-// Makes every streamed weight that a node is about to read lie in a slot: the bridge between libllama's graph and the slot
-// cache, and the hottest code of the program.
+// Makes every streamed weight that a node is about to read lie in a slot: the bridge between libllama's graph and the
+// slot cache, and the hottest code of the program.
 //
 // Experts: a tensor [cols, rows, experts] becomes, in libllama's eyes, [cols, rows, slots]: data = the class's memory,
-// nb[2] = the slot stride. When a layer's routing is computed, the experts that it names are brought into slots, and the
-// MUL_MAT_ID nodes get an index tensor of ours that holds slot numbers. The router's own ids are never written: other
-// nodes read them too. Dense: the matrix's data pointer is set to a slot just before its node runs.
+// nb[2] = the slot stride. When a layer's routing is computed, the experts that it names are brought into slots, and
+// the MUL_MAT_ID nodes get an index tensor of ours that holds slot numbers. The router's own ids are never written:
+// other nodes read them too. Dense: the matrix's data pointer is set to a slot just before its node runs.
 #pragma once
 
 #include "engine/eval_observer.h"
@@ -25,8 +25,8 @@ namespace hypura::engine {
 
 class WeightStreamer final : public EvalObserver {
 public:
-    // Allocates the slots and rebinds the streamed tensors; the resident ones must have been loaded. `reader`, `view` and
-    // libllama's model outlive the streamer.
+    // Allocates the slots and rebinds the streamed tensors; the resident ones must have been loaded. `reader`, `view`
+    // and libllama's model outlive the streamer.
     static Result<std::unique_ptr<WeightStreamer>> create(const StreamLayout& layout, const placement::StreamPlan& plan,
                                                           const std::vector<ggml_tensor*>& dense_order,
                                                           const ModelView& view, storage::BlockReader& reader);
@@ -44,7 +44,7 @@ public:
 private:
     // The expert tensors that one ids node routes.
     struct Group {
-        residency::PageId first_page = 0;        // page of expert e: first_page + e
+        residency::PageId first_page = 0;  // page of expert e: first_page + e
         uint32_t experts = 0;
         uint32_t readers = 0;                    // MUL_MAT_ID nodes a graph
         uint32_t readers_left = 0;               // of the routing in hand

@@ -9,11 +9,11 @@
 namespace hypura::hardware {
 
 struct MemoryLimits {
-    uint64_t physical_bytes = 0;     // of the machine (MemTotal)
-    uint64_t available_bytes = 0;    // that new allocations can get now without swapping (MemAvailable)
-    uint64_t cgroup_limit_bytes = 0; // smallest limit on the way up the cgroup tree; 0: none
-    uint64_t cgroup_used_bytes = 0;  // charged to the group of that limit, reclaimable page cache left out
-    std::string limited_by;          // "machine", or the cgroup file that sets the limit
+    uint64_t physical_bytes = 0;      // of the machine (MemTotal)
+    uint64_t available_bytes = 0;     // that new allocations can get now without swapping (MemAvailable)
+    uint64_t cgroup_limit_bytes = 0;  // smallest limit on the way up the cgroup tree; 0: none
+    uint64_t cgroup_used_bytes = 0;   // charged to the group of that limit, reclaimable page cache left out
+    std::string limited_by;           // "machine", or the cgroup file that sets the limit
     // What is left for this process: the smaller of both views.
     uint64_t usable_bytes() const;
 };

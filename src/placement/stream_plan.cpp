@@ -35,8 +35,8 @@ uint64_t least_expert_bytes(const std::vector<ExpertClass>& classes) {
     return bytes;
 }
 
-// Streams `share` of the candidates' bytes, spread evenly in graph order: a tensor is streamed whenever the running sum of
-// what ought to be streamed has gained a whole tensor on what is.
+// Streams `share` of the candidates' bytes, spread evenly in graph order: a tensor is streamed whenever the running sum
+// of what ought to be streamed has gained a whole tensor on what is.
 std::vector<bool> choose_streamed(const StreamProblem& problem, double share_feed_forward, double share_other) {
     std::vector<bool> streamed(problem.dense.size());
     double owed_bytes[2] = {0, 0};
@@ -77,19 +77,23 @@ DenseChoice dense_choice(const StreamProblem& problem, double share_feed_forward
     return choice;
 }
 
-// The choice that streams the least and fits `room_bytes`. Share 0..1 streams feed-forward weights, 1..2 the others too.
+// The choice that streams the least and fits `room_bytes`. Share 0..1 streams feed-forward weights, 1..2 the others
+// too.
 DenseChoice fit_dense(const StreamProblem& problem, uint64_t room_bytes) {
     constexpr int kSteps = 2048;
     const auto at = [&](int step) {
         const double share = 2.0 * step / kSteps;
         return dense_choice(problem, std::min(share, 1.0), std::max(share - 1.0, 0.0));
     };
-    if (at(0).total_bytes() <= room_bytes) return at(0);  // not monotone here: the first ring may cost more than it saves
+    if (at(0).total_bytes() <= room_bytes)
+        return at(0);  // not monotone here: the first ring may cost more than it saves
     int low = 1, high = kSteps;
     while (low < high) {
         const int middle = (low + high) / 2;
-        if (at(middle).total_bytes() <= room_bytes) high = middle;
-        else low = middle + 1;
+        if (at(middle).total_bytes() <= room_bytes)
+            high = middle;
+        else
+            low = middle + 1;
     }
     return at(low);
 }
@@ -145,13 +149,15 @@ uint64_t smallest_weights_bytes(const StreamProblem& problem) {
 Result<StreamPlan> plan_streaming(const StreamProblem& problem) {
     const uint64_t smallest = smallest_weights_bytes(problem);
     if (problem.weights_bytes < smallest)
-        return fail(ErrorCode::kBudgetTooSmall, "{} for weights cannot work: the smallest is {} ({} that must stay in "
-                    "memory, the rest slots for one pass)", format_bytes(problem.weights_bytes), format_bytes(smallest),
-                    format_bytes(problem.fixed_bytes));
+        return fail(ErrorCode::kBudgetTooSmall,
+                    "{} for weights cannot work: the smallest is {} ({} that must stay in "
+                    "memory, the rest slots for one pass)",
+                    format_bytes(problem.weights_bytes), format_bytes(smallest), format_bytes(problem.fixed_bytes));
     const auto classes = expert_classes(problem);
     const uint64_t dense_room = problem.weights_bytes - problem.fixed_bytes - least_expert_bytes(classes);
     DenseChoice dense = fit_dense(problem, dense_room);
-    const uint64_t expert_room = problem.weights_bytes - problem.fixed_bytes - std::min(dense.total_bytes(), dense_room);
+    const uint64_t expert_room =
+        problem.weights_bytes - problem.fixed_bytes - std::min(dense.total_bytes(), dense_room);
     return assemble(problem, std::move(dense), share_expert_slots(classes, expert_room));
 }
 

@@ -1,11 +1,13 @@
 // Which weights stay in memory and which are streamed, for one memory budget on one device.
 //
-// Pure arithmetic over sizes; the engine fills in the problem from the captured graph (what *can* be streamed) and applies
-// the answer. Rules, in order (docs/placement.md has the reasons and a worked example):
+// Pure arithmetic over sizes; the engine fills in the problem from the captured graph (what *can* be streamed) and
+// applies the answer. Rules, in order (docs/placement.md has the reasons and a worked example):
 //   1. what cannot be streamed stays in memory;
-//   2. dense matrices are needed whole by every token, experts only top_k of experts: dense weights have the first claim
+//   2. dense matrices are needed whole by every token, experts only top_k of experts: dense weights have the first
+//   claim
 //      on memory, expert slots get the rest, but never less than the experts of one pass;
-//   3. where dense weights must be streamed, feed-forward ones go first, and the streamed ones are spread evenly over the
+//   3. where dense weights must be streamed, feed-forward ones go first, and the streamed ones are spread evenly over
+//   the
 //      layers, so that every layer's reads have a layer's computation to hide behind;
 //   4. slots are shared out to the classes in proportion to the bytes that they serve.
 #pragma once
@@ -48,12 +50,12 @@ struct PlannedClass {
 };
 
 struct StreamPlan {
-    std::vector<bool> dense_streamed;         // parallel to StreamProblem::dense
-    std::vector<uint32_t> dense_class;        // index into classes; meaningful where streamed
-    std::vector<uint32_t> expert_class;       // parallel to StreamProblem::experts
+    std::vector<bool> dense_streamed;    // parallel to StreamProblem::dense
+    std::vector<uint32_t> dense_class;   // index into classes; meaningful where streamed
+    std::vector<uint32_t> expert_class;  // parallel to StreamProblem::experts
     std::vector<PlannedClass> classes;
-    uint64_t resident_bytes = 0;              // fixed and unstreamed dense weights
-    uint64_t slot_bytes = 0;                  // all classes
+    uint64_t resident_bytes = 0;  // fixed and unstreamed dense weights
+    uint64_t slot_bytes = 0;      // all classes
 };
 
 // kBudgetTooSmall, with the smallest budget that works, when even streaming everything does not fit.

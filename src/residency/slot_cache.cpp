@@ -7,7 +7,7 @@
 
 namespace hypura::residency {
 
-Result<SlotCache> SlotCache::create(std::vector<SlotClassSpec> classes, std::vector<PageSpec> pages,
+Result<SlotCache> SlotCache::create(const std::vector<SlotClassSpec>& classes, std::vector<PageSpec> pages,
                                     storage::BlockReader& reader) {
     SlotCache cache(std::move(pages), reader);
     for (const SlotClassSpec& spec : classes) HYPURA_TRY(cache.add_class(spec));
@@ -118,7 +118,8 @@ uint64_t SlotCache::memory_bytes() const {
 
 // ---- loading -------------------------------------------------------------------------------------------------------
 
-// A demand outranks promises: where they hold every slot, even ones whose reads are still in flight, one of them yields.
+// A demand outranks promises: where they hold every slot, even ones whose reads are still in flight, one of them
+// yields.
 Status SlotCache::wait_for_slot(PageId id) {
     while (!take_slot(id, true)) {
         if (reader_->outstanding() == 0)
@@ -159,8 +160,10 @@ void SlotCache::finish_slice(const storage::BlockCompletion& completion) {
 }
 
 void SlotCache::finish_load(PageId id) {
-    if (!pages_[id].failure) drop(id);
-    else pages_[id].state = PageState::kLoaded;
+    if (!pages_[id].failure)
+        drop(id);
+    else
+        pages_[id].state = PageState::kLoaded;
 }
 
 // ---- replacement ---------------------------------------------------------------------------------------------------

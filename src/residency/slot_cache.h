@@ -1,8 +1,9 @@
 // Which streamed weights are in memory right now, and where.
 //
-// A *page* is what is loaded and evicted as one: the slices of one expert (gate, up, down), or one dense matrix. A *slot*
-// is memory for one page; slots of equal stride form a *class*. Every page belongs to one class and may sit in any slot of
-// it. The cache decides which page leaves; it never decides what is read when: callers acquire, prefetch and release.
+// A *page* is what is loaded and evicted as one: the slices of one expert (gate, up, down), or one dense matrix. A
+// *slot* is memory for one page; slots of equal stride form a *class*. Every page belongs to one class and may sit in
+// any slot of it. The cache decides which page leaves; it never decides what is read when: callers acquire, prefetch
+// and release.
 //
 // A page is in one of three states, and leaves them only as drawn:
 //
@@ -13,9 +14,9 @@
 // Invariants: a slot holds at most one page; a pinned page is never evicted; only a successful completion makes a page
 // loaded; a page whose reads are in flight keeps its slot until they have all come back.
 //
-// Replacement is least-recently-used within a class. Pages that were prefetched and not used yet are *promised*: they are
-// evicted only for a demand that finds nothing else, the latest promise first. With a cyclic scan (dense models) this
-// makes the class a ring with look-ahead; with experts it is LRU. Measured alternatives are in docs/residency.md.
+// Replacement is least-recently-used within a class. Pages that were prefetched and not used yet are *promised*: they
+// are evicted only for a demand that finds nothing else, the latest promise first. With a cyclic scan (dense models)
+// this makes the class a ring with look-ahead; with experts it is LRU. Measured alternatives are in docs/residency.md.
 //
 // Not thread-safe: it belongs to the thread that runs the model.
 #pragma once
@@ -57,20 +58,21 @@ struct PageSpec {
 };
 
 struct CacheCounters {
-    uint64_t demands = 0;         // pages acquired
-    uint64_t hits = 0;            // of those, loaded already
-    uint64_t joined = 0;          // of those, being prefetched when demanded
+    uint64_t demands = 0;  // pages acquired
+    uint64_t hits = 0;     // of those, loaded already
+    uint64_t joined = 0;   // of those, being prefetched when demanded
     uint64_t evictions = 0;
-    uint64_t prefetches = 0;      // pages whose read was started ahead of demand
-    uint64_t prefetch_wasted = 0; // of those, evicted before use
-    int64_t wait_us = 0;          // wait() stood still
+    uint64_t prefetches = 0;       // pages whose read was started ahead of demand
+    uint64_t prefetch_wasted = 0;  // of those, evicted before use
+    int64_t wait_us = 0;           // wait() stood still
 };
 
 class SlotCache {
 public:
-    // `reader` outlives the cache. Slot memory is reserved in huge pages and committed at once, so that no later read or
-    // computation faults. Slots begin and end with room for BlockReader's slack: the caller's slot_offsets say where.
-    static Result<SlotCache> create(std::vector<SlotClassSpec> classes, std::vector<PageSpec> pages,
+    // `reader` outlives the cache. Slot memory is reserved in huge pages and committed at once, so that no later read
+    // or computation faults. Slots begin and end with room for BlockReader's slack: the caller's slot_offsets say
+    // where.
+    static Result<SlotCache> create(const std::vector<SlotClassSpec>& classes, std::vector<PageSpec> pages,
                                     storage::BlockReader& reader);
 
     SlotCache(SlotCache&&) = default;
@@ -107,7 +109,7 @@ private:
     struct Page {
         PageSpec spec;
         PageState state = PageState::kAbsent;
-        bool promised = false;   // prefetched, not demanded since
+        bool promised = false;  // prefetched, not demanded since
         uint16_t slices_left = 0;
         uint32_t pins = 0;
         SlotIndex slot = kNoSlot;
@@ -145,7 +147,8 @@ private:
 
     std::vector<SlotClass> classes_;
     std::vector<Page> pages_;  // the real ones, then one sentinel for each class
-    std::unique_ptr<storage::BlockReader, WaitForReads> reader_;  // not owned; after the memory, since it is awaited first
+    // Not owned; after the memory, since it is awaited first.
+    std::unique_ptr<storage::BlockReader, WaitForReads> reader_;
     std::vector<PageId> missing_;  // scratch of acquire
     std::vector<storage::BlockCompletion> completions_;
     std::vector<storage::BlockRead> reads_;

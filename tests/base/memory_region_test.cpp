@@ -16,9 +16,7 @@ TEST(MemoryRegion, IsZeroFilledAndHugePageAligned) {
     EXPECT_EQ(region->data()[5 * kMiB - 1], std::byte{0});
 }
 
-TEST(MemoryRegion, ReservesFarMoreThanTheMachineHas) {
-    EXPECT_TRUE(MemoryRegion::reserve(4096 * kGiB));
-}
+TEST(MemoryRegion, ReservesFarMoreThanTheMachineHas) { EXPECT_TRUE(MemoryRegion::reserve(4096 * kGiB)); }
 
 TEST(MemoryRegion, MovesOwnership) {
     auto region = MemoryRegion::reserve(4096);

@@ -55,7 +55,7 @@ TEST(ModelView, HasTheHeaderOfTheModelAndMemoryForItsTensors) {
     const auto view = ModelView::create(model).value();
     ASSERT_EQ(view.paths().size(), 1u);
     const UniqueFd file = open_file(view.paths()[0]);
-    struct stat status {};
+    struct stat status{};
     ASSERT_EQ(::fstat(file.get(), &status), 0);
     EXPECT_EQ(static_cast<uint64_t>(status.st_size), part.size_bytes);
     EXPECT_LT(static_cast<uint64_t>(status.st_blocks) * 512, part.data_offset + 2 * 4096);  // the rest is a hole
