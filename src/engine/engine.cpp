@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "engine/batch_engine.h"
 #include "engine/runtime.h"
 #include "hardware/memory.h"
 
@@ -28,6 +29,9 @@ public:
     Result<std::unique_ptr<Session>> new_session() override {
         if (runtime_.session_lives) return fail(ErrorCode::kInvalidArgument, "the engine has a session already");
         return make_session(runtime_);
+    }
+    Result<std::unique_ptr<BatchEngine>> new_batch(const BatchOptions&) override {
+        return fail(ErrorCode::kUnsupportedModel, "batches are not written yet");
     }
     const gguf::ModelFile& file() const override { return runtime_.file; }
     const gguf::ModelShape& shape() const override { return runtime_.shape; }

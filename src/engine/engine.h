@@ -29,6 +29,9 @@ namespace hypura::engine {
 
 using Token = int32_t;
 
+class BatchEngine;  // batch_engine.h
+struct BatchOptions;
+
 enum class Mode {
     kAuto,      // chosen by arithmetic; Report::reason says why
     kResident,  // plain libllama, every weight in memory, its own weight repacking on
@@ -48,7 +51,8 @@ struct EngineOptions {
     Mode mode = Mode::kAuto;
     uint64_t ram_bytes = 0;        // everything the process may hold; 0: what is really available, less a margin
     uint64_t weights_bytes = 0;    // resident weights and slots alone; 0: what ram_bytes leaves
-    uint32_t context_tokens = 0;   // 0: the model's training context, at most 4096
+    uint32_t context_tokens = 0;   // of all sequences together; 0: the model's training context, at most 4096
+    uint32_t sequences = 1;        // that may run at once in a BatchEngine, 1 to 128
     uint32_t batch_tokens = 512;   // most tokens a pass; lowered where a layer's experts would not fit the slots
     uint32_t threads = 0;          // 0: usable cores
     bool smallest_pool = false;    // kStream: the least memory that works, whatever the budgets say
@@ -121,8 +125,10 @@ public:
     // kUnsupportedModel when libllama refuses the file.
     static Result<std::unique_ptr<Engine>> open(const EngineOptions& options);
 
-    // One session at a time; a second call while one lives is kInvalidArgument.
+    // One session or batch at a time; a second call while one lives is kInvalidArgument.
     virtual Result<std::unique_ptr<Session>> new_session() = 0;
+    // Many sequences at once: batch_engine.h. kUnsupportedModel for encoder-decoder models.
+    virtual Result<std::unique_ptr<BatchEngine>> new_batch(const BatchOptions& options) = 0;
 
     virtual const gguf::ModelFile& file() const = 0;
     virtual const gguf::ModelShape& shape() const = 0;

@@ -5,17 +5,41 @@
 #include "engine/engine.h"
 
 #include <memory>
+#include <optional>
+#include <string>
+#include <vector>
 
 namespace hypura::engine {
+
+// What may be said, in llama.cpp's GBNF notation.
+struct Grammar {
+    std::string text;
+    std::string root = "root";
+    // Lazy: nothing is constrained until one of the trigger tokens comes, or the text so far matches one of the
+    // patterns (regular expressions, from the beginning of the answer; the grammar then begins at the first group).
+    // Both empty: from the beginning.
+    std::vector<std::string> trigger_patterns;
+    std::vector<Token> trigger_tokens;
+};
+
+struct LogitBias {
+    Token token = 0;
+    float bias = 0.0F;  // added to the logit; -infinity forbids the token
+};
 
 struct SamplingOptions {
     float temperature = 0.8F;  // <= 0: greedy
     int32_t top_k = 40;        // <= 0: all
     float top_p = 0.95F;
     float min_p = 0.05F;
-    float repeat_penalty = 1.0F;
-    int32_t repeat_last_tokens = 64;
-    uint32_t seed = 0xFFFFFFFF;  // 0xFFFFFFFF: random
+    float typical_p = 1.0F;           // 1: off
+    float repeat_penalty = 1.0F;      // 1: off
+    float frequency_penalty = 0.0F;   // 0: off
+    float presence_penalty = 0.0F;    // 0: off
+    int32_t repeat_last_tokens = 64;  // that the three penalties look at; 0: none
+    uint32_t seed = 0xFFFFFFFF;       // 0xFFFFFFFF: random
+    std::vector<LogitBias> biases;
+    std::optional<Grammar> grammar;
 };
 
 class Sampler {
