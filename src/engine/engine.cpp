@@ -36,6 +36,10 @@ public:
     const gguf::ModelFile& file() const override { return runtime_.file; }
     const gguf::ModelShape& shape() const override { return runtime_.shape; }
     Report report() const override;
+    const residency::SlotCache* slot_cache() const override {
+        return runtime_.streamer == nullptr ? nullptr : &runtime_.streamer->cache();
+    }
+    void observe(residency::CacheObserver* observer) override;
 
     bool has_vocabulary() const override { return llama_vocab_type(vocab()) != LLAMA_VOCAB_TYPE_NONE; }
     uint32_t vocabulary_tokens() const override { return runtime_.logits_row; }
@@ -112,13 +116,22 @@ Report LlamaEngine::report() const {
     const residency::CacheCounters& counters = runtime_.streamer->cache().counters();
     report.demands = counters.demands;
     report.hits = counters.hits;
+    report.joined = counters.joined;
     report.evictions = counters.evictions;
+    report.prefetches = counters.prefetches;
+    report.prefetch_wasted = counters.prefetch_wasted;
     report.wait_us = counters.wait_us;
     report.evictions_by_layer = runtime_.streamer->cache().evictions_by_group();
     report.reads = runtime_.reader->counters();
     report.reader = runtime_.reader->raw_name();
     report.direct_io = std::ranges::all_of(runtime_.reader->files(), &storage::DirectFile::direct);
     return report;
+}
+
+void LlamaEngine::observe(residency::CacheObserver* observer) {
+    if (runtime_.streamer == nullptr) return;
+    runtime_.observer = observer;
+    runtime_.streamer->observe(observer);
 }
 
 // ---- vocabulary ----------------------------------------------------------------------------------------------------

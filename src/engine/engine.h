@@ -12,6 +12,7 @@
 
 #include "base/status.h"
 #include "gguf/model_shape.h"
+#include "residency/slot_cache.h"
 #include "storage/fault_reader.h"
 #include "storage/reader.h"
 
@@ -79,10 +80,13 @@ struct Report {
 
     // Since opening. A demand is one (pass, layer, expert) or one (pass, streamed tensor).
     uint64_t demands = 0;
-    uint64_t hits = 0;  // already in memory
+    uint64_t hits = 0;    // already in memory
+    uint64_t joined = 0;  // on their way
     uint64_t evictions = 0;
-    int64_t wait_us = 0;          // the computation stood still for reads
-    storage::ReadCounters reads;  // streaming only; loading is in load_reads
+    uint64_t prefetches = 0;       // reads that were started ahead of demand
+    uint64_t prefetch_wasted = 0;  // of those, evicted before use
+    int64_t wait_us = 0;           // the computation stood still for reads
+    storage::ReadCounters reads;   // streaming only; loading is in load_reads
     storage::ReadCounters load_reads;
 
     // One line per streamed or deliberately resident group: "48 expert tensors streamed", "blk.0.x: resident, read by
@@ -133,6 +137,11 @@ public:
     virtual const gguf::ModelFile& file() const = 0;
     virtual const gguf::ModelShape& shape() const = 0;
     virtual Report report() const = 0;
+
+    // What is streamed and where it lies in the files; null unless the mode is kStream.
+    virtual const residency::SlotCache* slot_cache() const = 0;
+    // Shows every pass and demand to `observer` (null: nobody any more); nothing happens where nothing is streamed.
+    virtual void observe(residency::CacheObserver* observer) = 0;
 
     // ---- vocabulary; a model without one has vocabulary_tokens() logits all the same -------------------------------
     virtual bool has_vocabulary() const = 0;

@@ -22,6 +22,7 @@ struct Runtime {
     Report report;
     uint32_t logits_row = 0;  // floats a row of logits: the vocabulary
     bool session_lives = false;
+    residency::CacheObserver* observer = nullptr;  // kStream only; not owned
     EvalSwitch eval;
 
     std::optional<ModelView> view;  // kStream only

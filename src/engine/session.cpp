@@ -77,8 +77,8 @@ Status LlamaSession::evaluate(std::span<const Token> tokens, LogitsWanted wanted
 Status LlamaSession::start_with_encoder(std::span<const Token> tokens) {
     if (tokens.size() > runtime_.report.batch_tokens)
         return fail(ErrorCode::kInvalidArgument,
-                    "{} tokens in one go exceed --batch {}, and an encoder cannot take them in parts",
-                    tokens.size(), runtime_.report.batch_tokens);
+                    "{} tokens in one go exceed --batch {}, and an encoder cannot take them in parts", tokens.size(),
+                    runtime_.report.batch_tokens);
     HYPURA_TRY(evaluate_pass(Pass::kEncode, tokens, true));
     position_ = 0;
     if (!llama_model_has_decoder(runtime_.model.get())) return {};
@@ -100,6 +100,7 @@ Status LlamaSession::evaluate_pass(Pass pass, std::span<const Token> tokens, boo
 // A failed read matters more than libllama's own result: it computed with what was there.
 Status LlamaSession::run_observed(Pass pass, std::span<const Token> tokens, bool all_logits) {
     WeightStreamer* const streamer = runtime_.streamer.get();
+    if (runtime_.observer != nullptr) runtime_.observer->pass_begins(static_cast<uint32_t>(tokens.size()));
     if (streamer != nullptr) streamer->begin_pass();
     const int result = run_batch(runtime_, pass, tokens, position_, all_logits);
     if (streamer != nullptr) HYPURA_TRY(streamer->end_pass());

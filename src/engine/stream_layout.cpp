@@ -126,7 +126,8 @@ placement::StreamProblem stream_problem(const StreamLayout& layout, uint32_t bat
 }
 
 residency::PageSpec expert_page(const ExpertGroupLayout& group, uint32_t expert, uint32_t slot_class) {
-    residency::PageSpec page{slot_class, static_cast<uint32_t>(std::max(group.layer, 0)), {}};
+    residency::PageSpec page{
+        slot_class, static_cast<uint32_t>(std::max(group.layer, 0)), {}, static_cast<int32_t>(expert)};
     for (const SlotPart& part : group.parts)
         page.slices.push_back({part.info->part, part.info->file_offset + part.bytes * expert, part.bytes,
                                part.slot_offset, part.info->name});

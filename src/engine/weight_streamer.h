@@ -40,6 +40,7 @@ public:
     bool computed(ggml_tensor* node) override;
 
     const residency::SlotCache& cache() const { return cache_; }
+    void observe(residency::CacheObserver* observer) { cache_.observe(observer); }
 
 private:
     // The expert tensors that one ids node routes.

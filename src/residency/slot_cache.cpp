@@ -48,23 +48,29 @@ Status SlotCache::add_class(const SlotClassSpec& spec) {
 Status SlotCache::acquire(std::span<const PageId> pages) {
     HYPURA_TRY(drain(false));
     missing_.clear();
-    for (PageId id : pages) pin(id);
+    found_.clear();
+    for (PageId id : pages) found_.push_back(pin(id));
+    if (observer_ != nullptr) observer_->acquired(pages, found_);
     Status loading = load_missing();
     if (!loading) release(pages);
     return loading;
 }
 
-void SlotCache::pin(PageId id) {
+Found SlotCache::pin(PageId id) {
     Page& page = pages_[id];
+    Found found = Found::kMiss;
     if (page.state == PageState::kAbsent) {
         missing_.push_back(id);
     } else {
-        ++(page.state == PageState::kLoaded ? counters_.hits : counters_.joined);
+        const bool loaded = page.state == PageState::kLoaded;
+        found = !loaded ? Found::kWait : page.promised ? Found::kPrefetched : Found::kHit;
+        ++(loaded ? counters_.hits : counters_.joined);
         if (page.pins == 0) unlink(id);
     }
     ++counters_.demands;
     ++page.pins;
     page.promised = false;
+    return found;
 }
 
 Status SlotCache::load_missing() {
@@ -102,6 +108,7 @@ Result<bool> SlotCache::prefetch(PageId id) {
     link_newest(id);
     page.promised = true;
     ++counters_.prefetches;
+    if (observer_ != nullptr) observer_->prefetched(id);
     return true;
 }
 

@@ -55,6 +55,27 @@ struct PageSpec {
     uint32_t slot_class = 0;
     uint32_t group = 0;  // for the eviction counts: the layer
     std::vector<SliceSpec> slices;
+    int32_t expert = -1;  // for traces: its number within the layer; -1: a dense weight
+};
+
+// What a demand found.
+enum class Found : uint8_t {
+    kHit,         // loaded
+    kPrefetched,  // loaded by a prefetch, and not demanded since
+    kWait,        // on its way
+    kMiss,        // absent
+};
+
+// Hears what is asked of a cache, in order, on the thread that runs the model: traces. It must not call the cache.
+class CacheObserver {
+public:
+    virtual ~CacheObserver() = default;
+    // A pass of so many tokens begins (the engine says this, since the cache does not know passes).
+    virtual void pass_begins(uint32_t tokens) = 0;
+    // One acquire(), before anything is read for it: found[i] is what pages[i] was. Page ids as in the cache.
+    virtual void acquired(std::span<const PageId> pages, std::span<const Found> found) = 0;
+    // A prefetch() that started a read.
+    virtual void prefetched(PageId page) = 0;
 };
 
 struct CacheCounters {
@@ -99,6 +120,13 @@ public:
     std::byte* class_memory(uint32_t slot_class) const { return classes_[slot_class].memory.data(); }
     const SlotClassSpec& class_spec(uint32_t slot_class) const { return classes_[slot_class].spec; }
 
+    // Null: nobody. The observer outlives the cache, or is taken away before it ends.
+    void observe(CacheObserver* observer) { observer_ = observer; }
+
+    size_t page_count() const { return pages_.size() - classes_.size(); }
+    const PageSpec& page_spec(PageId page) const { return pages_[page].spec; }
+    size_t class_count() const { return classes_.size(); }
+
     const CacheCounters& counters() const { return counters_; }
     const std::vector<uint64_t>& evictions_by_group() const { return evictions_by_group_; }
     uint64_t memory_bytes() const;
@@ -130,7 +158,7 @@ private:
     SlotCache(std::vector<PageSpec> pages, storage::BlockReader& reader);
     Status add_class(const SlotClassSpec& spec);
 
-    void pin(PageId id);
+    Found pin(PageId id);
     Status load_missing();
     Status wait_for_slot(PageId id);
     Status start_load(PageId id);
@@ -150,6 +178,8 @@ private:
     // Not owned; after the memory, since it is awaited first.
     std::unique_ptr<storage::BlockReader, WaitForReads> reader_;
     std::vector<PageId> missing_;  // scratch of acquire
+    std::vector<Found> found_;     // the same
+    CacheObserver* observer_ = nullptr;
     std::vector<storage::BlockCompletion> completions_;
     std::vector<storage::BlockRead> reads_;
     CacheCounters counters_;

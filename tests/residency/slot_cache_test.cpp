@@ -232,5 +232,33 @@ TEST_F(SlotCacheTest, DestructionWaitsForItsReads) {
     EXPECT_EQ(reader_->outstanding(), 0u);
 }
 
+// Writes down what it hears: "h3" is a hit on page 3.
+class Listener final : public CacheObserver {
+public:
+    std::string heard;
+    void pass_begins(uint32_t tokens) override { heard += std::format("pass{} ", tokens); }
+    void acquired(std::span<const PageId> pages, std::span<const Found> found) override {
+        for (size_t i = 0; i < pages.size(); ++i)
+            heard += std::format("{}{} ", "hpwm"[static_cast<size_t>(found[i])], pages[i]);
+    }
+    void prefetched(PageId page) override { heard += std::format("ahead{} ", page); }
+};
+
+TEST_F(SlotCacheTest, AnObserverHearsEveryDemandAndWhatItFound) {
+    open_manual(4, {3});
+    Listener listener;
+    cache_->observe(&listener);
+    use({0, 1});
+    EXPECT_TRUE(prefetch(2));
+    use({2, 0});  // the read has come back by now
+    manual_->held = true;
+    EXPECT_TRUE(prefetch(3));
+    EXPECT_TRUE(prefetch(3));  // under way already
+    use({3});
+    cache_->observe(nullptr);
+    use({0});
+    EXPECT_EQ(listener.heard, "m0 m1 ahead2 p2 h0 ahead3 w3 ");
+}
+
 }  // namespace
 }  // namespace hypura::residency
