@@ -6,7 +6,7 @@
 //   auto batch  = (*engine)->new_batch({});
 //   auto id     = (*batch)->add(GenerateRequest{.prompt = tokens, .sampling = {…}, .max_tokens = 100});
 //   while ((*batch)->has_work())
-//       for (const SequenceEvent& event : *(*batch)->step()) …;      // one pass; what came of it
+//       for (const SequenceEvent& event : (*batch)->step()) …;       // one pass; what came of it
 //
 // One step is one pass: first one token of each sequence that generates, then prompt tokens, shared out evenly among
 // the sequences that still read their prompts (a short prompt leaves its rest to the longer ones). While anybody
@@ -27,7 +27,7 @@
 // Errors: whatever is wrong with one request is the Result of add(), or a Finished event of that sequence; it never
 // disturbs the others. A read that fails for good ends every sequence of that pass with kFailed and an error of
 // kReadFailed (or kModelChanged); the KV cache goes back to what it held before the pass, sequences outside the pass go
-// on, and so does the next step if the device does. step() itself fails only where the engine cannot go on at all.
+// on, and so does the next step if the device does. step() itself cannot fail.
 //
 // Threads: one at a time, the model thread, as for Engine. Only cancel() and interrupt() may be called from any thread.
 //
@@ -99,11 +99,6 @@ struct PromptProgress {
     uint32_t done_tokens = 0;    // reused ones included
     uint32_t total_tokens = 0;   // of the prompt; after a shift or a return to the queue: what is to be read again
     uint32_t reused_tokens = 0;  // found in the KV cache
-};
-
-struct TokenLogprob {
-    Token token = 0;
-    float logprob = 0.0F;  // natural logarithm, of the softmax of the model's own logits, before biases and sampling
 };
 
 struct Sampled {
@@ -189,8 +184,7 @@ public:
     virtual bool has_work() const = 0;  // anything queued or running
 
     // Evaluates one pass and returns what came of it, in order; at most one token a sequence. Without work: no events.
-    // Errors: kInternal when libllama fails in a way that no sequence explains; all sequences are then ended.
-    virtual Result<std::vector<SequenceEvent>> step() = 0;
+    virtual std::vector<SequenceEvent> step() = 0;
 
     virtual BatchCounters counters() const = 0;
 

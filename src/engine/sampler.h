@@ -42,6 +42,11 @@ struct SamplingOptions {
     std::optional<Grammar> grammar;
 };
 
+struct TokenLogprob {
+    Token token = 0;
+    float logprob = 0.0F;  // natural logarithm, of the softmax of the model's own logits, before biases and sampling
+};
+
 class Sampler {
 public:
     static Result<Sampler> create(const Engine& engine, const SamplingOptions& options);
