@@ -1,6 +1,7 @@
-// Owning handles for libllama's objects.
+// Owning handles for libllama's and ggml's objects.
 #pragma once
 
+#include <ggml-backend.h>
 #include <llama.h>
 
 #include <memory>
@@ -11,8 +12,12 @@ struct LlamaDeleter {
     void operator()(llama_model* model) const { llama_model_free(model); }
     void operator()(llama_context* context) const { llama_free(context); }
     void operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
+    void operator()(ggml_backend_t backend) const { ggml_backend_free(backend); }
+    void operator()(ggml_context* context) const { ggml_free(context); }
 };
 using ModelHandle = std::unique_ptr<llama_model, LlamaDeleter>;
+using BackendHandle = std::unique_ptr<ggml_backend, LlamaDeleter>;
+using GgmlContextHandle = std::unique_ptr<ggml_context, LlamaDeleter>;
 using ContextHandle = std::unique_ptr<llama_context, LlamaDeleter>;
 
 }  // namespace hypura::engine

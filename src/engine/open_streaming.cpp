@@ -204,8 +204,10 @@ Status open_streaming(Runtime& runtime, const EngineOptions& options) {
     HYPURA_ASSIGN(Candidate candidate, fit_batch(runtime, options, runtime.reader->files()));
     HYPURA_ASSIGN(placement::StreamPlan plan, placement::plan_streaming(candidate.problem));
     HYPURA_TRY(load_weights(runtime, options, candidate.layout, plan));
-    HYPURA_ASSIGN(runtime.streamer, WeightStreamer::create(candidate.layout, plan, candidate.capture.dense_order(),
-                                                           *runtime.view, *runtime.reader));
+    HYPURA_ASSIGN(
+        runtime.streamer,
+        WeightStreamer::create(candidate.layout, plan, candidate.capture.dense_order(), *runtime.view, *runtime.reader,
+                               static_cast<uint32_t>(llama_n_threads(runtime.context.get()))));
     runtime.eval.observer = runtime.streamer.get();
     describe(runtime.report, candidate, plan);
     return {};

@@ -36,9 +36,11 @@ std::vector<residency::PageSpec> all_pages(const StreamLayout& layout, const pla
 Result<std::unique_ptr<WeightStreamer>> WeightStreamer::create(const StreamLayout& layout,
                                                                const placement::StreamPlan& plan,
                                                                const std::vector<ggml_tensor*>& dense_order,
-                                                               const ModelView& view, storage::BlockReader& reader) {
+                                                               const ModelView& view, storage::BlockReader& reader,
+                                                               uint32_t threads) {
     HYPURA_ASSIGN(auto cache, residency::SlotCache::create(slot_classes(plan), all_pages(layout, plan), reader));
-    std::unique_ptr<WeightStreamer> streamer(new WeightStreamer(std::move(cache)));
+    HYPURA_ASSIGN(auto compute, ExpertCompute::create(threads));
+    std::unique_ptr<WeightStreamer> streamer(new WeightStreamer(std::move(cache), std::move(compute)));
     streamer->view_ = &view;
     streamer->note_resident(layout, plan);
     streamer->bind_groups(layout, plan);
@@ -71,7 +73,8 @@ void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::St
         group.experts = source.experts;
         group.readers = source.readers;
         group.index = make_index_tensor();
-        for (const SlotPart& part : source.parts) group_by_weight_.emplace(part.tensor, &group);
+        for (size_t slice = 0; slice < source.parts.size(); ++slice)
+            parts_.emplace(source.parts[slice].tensor, ExpertPart{&group, slice});
         bind_router(source, group);
         bind_experts(source, plan.expert_class[g]);
         next_page += source.experts;
@@ -124,6 +127,7 @@ void WeightStreamer::begin_pass() {
 }
 
 Status WeightStreamer::end_pass() {
+    pending_ = {};
     restore_nodes();
     release_finished_groups(true);
     release_dense();
@@ -133,8 +137,8 @@ Status WeightStreamer::end_pass() {
 bool WeightStreamer::ask(ggml_tensor* node) {
     if (!failure_) return skip(node);  // computed() abandons the graph
     if (node->op == GGML_OP_MUL_MAT_ID) {
-        if (const auto found = group_by_weight_.find(node->src[0]); found != group_by_weight_.end())
-            return redirect_to_slots(node, *found->second);
+        if (const auto found = parts_.find(node->src[0]); found != parts_.end())
+            return redirect_to_slots(node, found->second);
     } else if (node->op == GGML_OP_MUL_MAT) {
         if (const auto found = dense_.find(node->src[0]); found != dense_.end())
             return sources_are_in_memory(node, 1) && bring_dense(node->src[0], found->second) ? true : skip(node);
@@ -145,6 +149,8 @@ bool WeightStreamer::ask(ggml_tensor* node) {
 
 bool WeightStreamer::computed(ggml_tensor* node) {
     if (!failure_) return false;
+    if (pending_.node == node)
+        if (Status finished = compute_pending(); !finished) return give_up(std::move(finished));
     restore_nodes();
     release_dense();
     release_finished_groups(false);
@@ -182,7 +188,7 @@ bool WeightStreamer::sources_are_in_memory(const ggml_tensor* node, int first_so
 // Streamed, or in a part of the view that nothing was loaded into.
 bool WeightStreamer::is_unloaded_weight(const ggml_tensor* source) const {
     if (source->op != GGML_OP_NONE || resident_.contains(source)) return false;
-    return view_->contains(source->data) || group_by_weight_.contains(source) || dense_.contains(source);
+    return view_->contains(source->data) || parts_.contains(source) || dense_.contains(source);
 }
 
 // The scheduler computes a node that it cut at, even after a failure: an empty operation does no harm.
@@ -206,7 +212,8 @@ void WeightStreamer::restore_nodes() {
 
 // ---- experts -------------------------------------------------------------------------------------------------------
 
-// Brings the experts that `ids` names into slots and writes their slot numbers into the group's index tensor.
+// Starts the reads of the experts that `ids` names, and writes the numbers of their slots into the group's index
+// tensor.
 Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     // Modulo: libllama may run several graphs a pass.
     Group* const routed = router.groups[router.next++ % router.groups.size()];
@@ -221,7 +228,6 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     group.routed_by = ids;
     group.readers_left = group.readers;
     active_groups_.push_back(&group);
-    HYPURA_TRY(cache_.wait(group.pinned));
     fill_index(group, ids);
     return {};
 }
@@ -265,7 +271,9 @@ void WeightStreamer::fill_index(Group& group, const ggml_tensor* ids) {
     index.nb[2] = index.nb[3] = index.nb[1] * static_cast<size_t>(index.ne[1]);
 }
 
-bool WeightStreamer::redirect_to_slots(ggml_tensor* node, Group& group) {
+// True: the node waits for experts, and computed() has to do its work.
+bool WeightStreamer::redirect_to_slots(ggml_tensor* node, const ExpertPart& part) {
+    Group& group = *part.group;
     if (group.readers_left == 0 || group.routed_by != node->src[2]) {
         give_up(fail(ErrorCode::kUnsupportedModel, "{}: its experts are read before they are routed; use --mode mmap",
                      node->src[0]->name));
@@ -273,8 +281,61 @@ bool WeightStreamer::redirect_to_slots(ggml_tensor* node, Group& group) {
     }
     if (!sources_are_in_memory(node, 1)) return skip(node);
     --group.readers_left;
-    change(node, group.index, node->op);
-    return false;
+    Result<bool> ready = all_here(part);
+    if (!ready) {
+        give_up(std::unexpected(std::move(ready).error()));
+        return skip(node);
+    }
+    change(node, group.index, *ready ? node->op : GGML_OP_NONE);
+    if (!*ready) pending_ = {node, part};
+    return !*ready;
+}
+
+Result<bool> WeightStreamer::all_here(const ExpertPart& part) {
+    HYPURA_TRY(cache_.poll());
+    for (const residency::PageId page : part.group->pinned) {
+        HYPURA_ASSIGN(const bool here, cache_.has_slice(page, part.slice));
+        if (!here) return false;
+    }
+    return true;
+}
+
+// Multiplies by the experts that have arrived while the others are on their way, until all are done.
+Status WeightStreamer::compute_pending() {
+    const Pending pending = std::exchange(pending_, {});
+    const Group& group = *pending.part.group;
+    awaited_ = group.pinned;
+    for (;;) {
+        HYPURA_TRY(take_arrived(pending.part));
+        collect_rows(group);
+        HYPURA_TRY(compute_.compute(pending.node, rows_));
+        if (awaited_.empty()) return {};
+        HYPURA_TRY(rows_.empty() ? cache_.wait_for_more() : cache_.poll());
+    }
+}
+
+// Moves the experts whose slice is in memory from awaited_ to arrived_.
+Status WeightStreamer::take_arrived(const ExpertPart& part) {
+    arrived_.assign(part.group->experts, 0);
+    size_t kept = 0;
+    for (const residency::PageId page : awaited_) {
+        HYPURA_ASSIGN(const bool here, cache_.has_slice(page, part.slice));
+        if (here)
+            arrived_[page - part.group->first_page] = 1;
+        else
+            awaited_[kept++] = page;
+    }
+    awaited_.resize(kept);
+    return {};
+}
+
+// The routed rows of the experts that have arrived.
+void WeightStreamer::collect_rows(const Group& group) {
+    rows_.clear();
+    const auto columns = static_cast<size_t>(group.index->ne[0]);
+    for (size_t i = 0; i < group.ids.size(); ++i)
+        if (arrived_[static_cast<size_t>(group.ids[i])] != 0)
+            rows_.push_back({group.slots[i], static_cast<uint32_t>(i % columns), static_cast<uint32_t>(i / columns)});
 }
 
 // A group whose readers have all been asked about is computed: ask() for the nodes behind the cut comes later.

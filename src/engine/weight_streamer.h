@@ -2,12 +2,15 @@
 // slot cache, and the hottest code of the program.
 //
 // Experts: a tensor [cols, rows, experts] becomes, in libllama's eyes, [cols, rows, slots]: data = the class's memory,
-// nb[2] = the slot stride. When a layer's routing is computed, the experts that it names are brought into slots, and
-// the MUL_MAT_ID nodes get an index tensor of ours that holds slot numbers. The router's own ids are never written:
-// other nodes read them too. Dense: the matrix's data pointer is set to a slot just before its node runs.
+// nb[2] = the slot stride. When a layer's routing is computed, the reads of the experts that it names begin. A
+// MUL_MAT_ID whose experts are all in memory by the time libllama comes to it gets an index tensor of ours that holds
+// slot numbers (the router's own ids are never written: other nodes read them too). Otherwise the node is emptied and
+// computed here when its turn comes, expert by expert as the reads finish. Dense: the matrix's data pointer is set to a
+// slot just before its node runs.
 #pragma once
 
 #include "engine/eval_observer.h"
+#include "engine/expert_compute.h"
 #include "engine/model_view.h"
 #include "engine/stream_layout.h"
 #include "placement/stream_plan.h"
@@ -29,7 +32,8 @@ public:
     // and libllama's model outlive the streamer.
     static Result<std::unique_ptr<WeightStreamer>> create(const StreamLayout& layout, const placement::StreamPlan& plan,
                                                           const std::vector<ggml_tensor*>& dense_order,
-                                                          const ModelView& view, storage::BlockReader& reader);
+                                                          const ModelView& view, storage::BlockReader& reader,
+                                                          uint32_t threads);
     ~WeightStreamer() override;
 
     // Around each llama_decode or llama_encode. end_pass says what failed, if anything did.
@@ -60,6 +64,16 @@ private:
         std::vector<Group*> groups;  // by occurrence; null where an occurrence routes nothing streamed
         size_t next = 0;
     };
+    // Where a weight lies within its group's pages.
+    struct ExpertPart {
+        Group* group = nullptr;
+        size_t slice = 0;
+    };
+    // A node that computed() has to compute itself.
+    struct Pending {
+        ggml_tensor* node = nullptr;
+        ExpertPart part;
+    };
     // A node that was changed for the pass in hand, and what it was.
     struct Changed {
         ggml_tensor* node = nullptr;
@@ -72,7 +86,8 @@ private:
         uint64_t slot_offset = 0;
     };
 
-    explicit WeightStreamer(residency::SlotCache cache) : cache_(std::move(cache)) {}
+    WeightStreamer(residency::SlotCache cache, ExpertCompute compute)
+        : cache_(std::move(cache)), compute_(std::move(compute)) {}
     void bind_groups(const StreamLayout& layout, const placement::StreamPlan& plan);
     void bind_router(const ExpertGroupLayout& layout, Group& group);
     void bind_experts(const ExpertGroupLayout& group, uint32_t slot_class);
@@ -81,7 +96,11 @@ private:
     ggml_tensor* make_index_tensor();
 
     void note_resident(const StreamLayout& layout, const placement::StreamPlan& plan);
-    bool redirect_to_slots(ggml_tensor* node, Group& group);
+    bool redirect_to_slots(ggml_tensor* node, const ExpertPart& part);
+    Result<bool> all_here(const ExpertPart& part);
+    Status compute_pending();
+    Status take_arrived(const ExpertPart& part);
+    void collect_rows(const Group& group);
     bool bring_dense(ggml_tensor* weight, const Dense& dense);
     bool sources_are_in_memory(const ggml_tensor* node, int first_source);
     bool is_unloaded_weight(const ggml_tensor* source) const;
@@ -100,10 +119,16 @@ private:
 
     residency::SlotCache cache_;
     std::vector<Group> groups_;
-    std::unordered_map<std::string, Router> routers_;  // by name of the ids node
-    std::unordered_map<const ggml_tensor*, Group*> group_by_weight_;
+    std::unordered_map<std::string, Router> routers_;           // by name of the ids node
+    std::unordered_map<const ggml_tensor*, ExpertPart> parts_;  // by weight
     std::vector<Group*> active_groups_;
     std::vector<Changed> changed_;  // among the nodes in hand
+
+    ExpertCompute compute_;
+    Pending pending_;
+    std::vector<residency::PageId> awaited_;  // of the pending node
+    std::vector<uint8_t> arrived_;            // by expert: in the piece that is computed next
+    std::vector<RoutedRow> rows_;             // of that piece
 
     std::unordered_map<const ggml_tensor*, Dense> dense_;
     std::vector<Dense> dense_order_;  // as one pass reads them

@@ -6,6 +6,13 @@
 #include <algorithm>
 
 namespace hypura::residency {
+namespace {
+
+// A read's tag: the page in the low half, the slice above it.
+constexpr unsigned kTagSliceShift = 32;
+uint64_t read_tag(PageId page, size_t slice) { return page | uint64_t{slice} << kTagSliceShift; }
+
+}  // namespace
 
 Result<SlotCache> SlotCache::create(const std::vector<SlotClassSpec>& classes, std::vector<PageSpec> pages,
                                     storage::BlockReader& reader) {
@@ -18,6 +25,7 @@ SlotCache::SlotCache(std::vector<PageSpec> pages, storage::BlockReader& reader) 
     pages_.reserve(pages.size());
     for (PageSpec& spec : pages) {
         evictions_by_group_.resize(std::max<size_t>(evictions_by_group_.size(), spec.group + 1));
+        HYPURA_CHECK(spec.slices.size() <= kMostSlices);
         Page& page = pages_.emplace_back();
         page.spec = std::move(spec);
         page.older = page.newer = static_cast<PageId>(pages_.size() - 1);
@@ -59,13 +67,13 @@ Status SlotCache::acquire(std::span<const PageId> pages) {
 Found SlotCache::pin(PageId id) {
     Page& page = pages_[id];
     Found found = Found::kMiss;
-    if (page.state == PageState::kAbsent) {
-        missing_.push_back(id);
-    } else {
+    if (page.state != PageState::kAbsent) {
         const bool loaded = page.state == PageState::kLoaded;
         found = !loaded ? Found::kWait : page.promised ? Found::kPrefetched : Found::kHit;
         ++(loaded ? counters_.hits : counters_.joined);
         if (page.pins == 0) unlink(id);
+    } else if (!std::ranges::contains(missing_, id)) {
+        missing_.push_back(id);
     }
     ++counters_.demands;
     ++page.pins;
@@ -73,12 +81,18 @@ Found SlotCache::pin(PageId id) {
     return found;
 }
 
+// No read starts before every page has its slot: a call that cannot be honoured changes nothing.
 Status SlotCache::load_missing() {
-    for (PageId id : missing_) {
-        if (pages_[id].state != PageState::kAbsent) continue;  // named twice
-        HYPURA_TRY(wait_for_slot(id));
-        HYPURA_TRY(start_load(id));
+    if (Status found = find_slots(); !found) {
+        for (PageId id : missing_)
+            if (pages_[id].slot != kNoSlot) drop(id);
+        return found;
     }
+    return start_load(missing_);
+}
+
+Status SlotCache::find_slots() {
+    for (PageId id : missing_) HYPURA_TRY(wait_for_slot(id));
     return {};
 }
 
@@ -89,6 +103,17 @@ Status SlotCache::wait(std::span<const PageId> pages) {
         if (pages_[id].state == PageState::kAbsent) return pages_[id].failure;
     }
     return {};
+}
+
+Result<bool> SlotCache::has_slice(PageId id, size_t slice) const {
+    const Page& page = pages_[id];
+    if (!page.failure) return std::unexpected(page.failure.error());
+    return page.state == PageState::kLoaded || (page.slices_here >> slice & 1U) != 0;
+}
+
+Status SlotCache::wait_for_more() {
+    const ScopeTimer timer(counters_.wait_us);
+    return drain(true);
 }
 
 void SlotCache::release(std::span<const PageId> pages) {
@@ -104,7 +129,7 @@ Result<bool> SlotCache::prefetch(PageId id) {
     if (page.state != PageState::kAbsent) return true;
     HYPURA_TRY(drain(false));
     if (page.pins > 0 || !take_slot(id, false)) return false;
-    HYPURA_TRY(start_load(id));
+    HYPURA_TRY(start_load({&id, 1}));
     link_newest(id);
     page.promised = true;
     ++counters_.prefetches;
@@ -138,17 +163,28 @@ Status SlotCache::wait_for_slot(PageId id) {
     return {};
 }
 
-// Submits the page's reads into the slot that it has been given.
-Status SlotCache::start_load(PageId id) {
-    Page& page = pages_[id];
+// Submits the pages' reads into the slots that they have been given.
+Status SlotCache::start_load(std::span<const PageId> pages) {
     reads_.clear();
-    for (const SliceSpec& slice : page.spec.slices)
-        reads_.push_back({slice.file, slice.offset, slice.bytes,
-                          slot_memory(page.spec.slot_class, page.slot) + slice.slot_offset, id, slice.what});
-    page.state = PageState::kLoading;
-    page.failure = {};
-    page.slices_left = static_cast<uint16_t>(page.spec.slices.size());
+    for (size_t slice = 0; slice < kMostSlices; ++slice)
+        for (PageId id : pages) queue_slice(id, slice);
+    for (PageId id : pages) {
+        Page& page = pages_[id];
+        page.state = PageState::kLoading;
+        page.failure = {};
+        page.slices_left = static_cast<uint16_t>(page.spec.slices.size());
+        page.slices_here = 0;
+    }
     return reader_->submit(reads_);
+}
+
+void SlotCache::queue_slice(PageId id, size_t index) {
+    const PageSpec& spec = pages_[id].spec;
+    if (index >= spec.slices.size()) return;
+    const SliceSpec& slice = spec.slices[index];
+    reads_.push_back({slice.file, slice.offset, slice.bytes,
+                      slot_memory(spec.slot_class, pages_[id].slot) + slice.slot_offset, read_tag(id, index),
+                      slice.what});
 }
 
 // Collects finished reads; with `block`, waits for at least one.
@@ -160,10 +196,14 @@ Status SlotCache::drain(bool block) {
 }
 
 void SlotCache::finish_slice(const storage::BlockCompletion& completion) {
-    Page& page = pages_[completion.tag];
+    const auto id = static_cast<PageId>(completion.tag);
+    Page& page = pages_[id];
     HYPURA_CHECK(page.state == PageState::kLoading && page.slices_left > 0);
-    if (page.failure) page.failure = completion.status;
-    if (--page.slices_left == 0) finish_load(static_cast<PageId>(completion.tag));
+    if (completion.status)
+        page.slices_here |= 1U << (completion.tag >> kTagSliceShift);
+    else if (page.failure)
+        page.failure = completion.status;
+    if (--page.slices_left == 0) finish_load(id);
 }
 
 void SlotCache::finish_load(PageId id) {

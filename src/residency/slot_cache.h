@@ -42,6 +42,9 @@ struct SlotClassSpec {
     uint32_t slots = 0;
 };
 
+// A page has at most this many slices.
+inline constexpr size_t kMostSlices = 32;
+
 // One read of a page: file bytes [offset, offset + bytes) to slot_offset within the slot.
 struct SliceSpec {
     uint32_t file = 0;
@@ -99,13 +102,23 @@ public:
     SlotCache(SlotCache&&) = default;
     ~SlotCache() = default;  // waits for its reads in flight, so that none lands in freed memory
 
-    // Pins `pages` (each counts as one demand) and starts the reads of the absent ones, in the order given.
+    // Pins `pages` (each counts as one demand) and starts the reads of the absent ones: the first slice of each in the
+    // order given, then the second of each, and so on, since that is the order in which a layer computes with them.
     // kBudgetTooSmall when a class has no slot left that is not pinned: nothing is pinned then.
     Status acquire(std::span<const PageId> pages);
 
     // Blocks until the pages, which must be pinned, are loaded. An error is the first failed page's; pages that failed
     // stay pinned and absent until released, and are read afresh by the next acquire.
     Status wait(std::span<const PageId> pages);
+
+    // Whether that slice of a pinned page is in memory. An error once a read of the page has failed.
+    Result<bool> has_slice(PageId page, size_t slice) const;
+
+    // Takes note of the reads that have finished: has_slice() changes only by this, wait_for_more() and the calls that
+    // start reads.
+    Status poll() { return drain(false); }
+    // Blocks until at least one more read has finished, if any is outstanding.
+    Status wait_for_more();
 
     // Undoes one acquire: the pages become the most recently used ones, in the order given.
     void release(std::span<const PageId> pages);
@@ -139,6 +152,7 @@ private:
         PageState state = PageState::kAbsent;
         bool promised = false;  // prefetched, not demanded since
         uint16_t slices_left = 0;
+        uint32_t slices_here = 0;  // one bit a slice, while loading
         uint32_t pins = 0;
         SlotIndex slot = kNoSlot;
         Status failure;               // the first that a slice of the load in hand, or of the last load, met
@@ -160,8 +174,10 @@ private:
 
     Found pin(PageId id);
     Status load_missing();
+    Status find_slots();
     Status wait_for_slot(PageId id);
-    Status start_load(PageId id);
+    Status start_load(std::span<const PageId> pages);
+    void queue_slice(PageId id, size_t index);
     bool take_slot(PageId id, bool for_demand);
     PageId find_victim(const SlotClass& slot_class, bool for_demand) const;
     void evict(PageId id);

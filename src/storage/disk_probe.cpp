@@ -48,7 +48,7 @@ struct Target {
 };
 
 bool is_folder(const std::string& path) {
-    struct stat info {};
+    struct stat info{};
     return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
 }
 
@@ -77,7 +77,7 @@ Status write_random(int fd, uint64_t bytes, const std::string& folder) {
 }
 
 Status check_room(const std::string& folder, uint64_t bytes) {
-    struct statvfs info {};
+    struct statvfs info{};
     if (::statvfs(folder.c_str(), &info) != 0) return std::unexpected(error_from_errno(errno, "examine", folder));
     const uint64_t room_bytes = static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
     if (room_bytes / 2 >= bytes) return {};
@@ -129,7 +129,7 @@ std::optional<uint64_t> cached_by_cachestat([[maybe_unused]] int fd) {
 // The kernel answers "all of it" about files that the caller could not write, so those are not asked about.
 std::optional<uint64_t> cached_by_mincore([[maybe_unused]] int fd, [[maybe_unused]] uint64_t file_bytes) {
 #ifdef __linux__
-    struct stat info {};
+    struct stat info{};
     if (::fstat(fd, &info) != 0 || (info.st_uid != ::geteuid() && ::geteuid() != 0)) return std::nullopt;
     void* const mapping = ::mmap(nullptr, file_bytes, PROT_READ, MAP_SHARED, fd, 0);
     if (mapping == MAP_FAILED) return std::nullopt;

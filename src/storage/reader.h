@@ -53,7 +53,8 @@ enum class ReaderKind { kAuto, kUring, kPread };
 
 struct ReaderOptions {
     ReaderKind kind = ReaderKind::kAuto;  // kAuto: io_uring where the kernel allows it, else pread threads
-    uint32_t queue_depth = 64;            // reads in the kernel at a time
+    uint32_t queue_depth = 256;           // reads in the kernel at a time
+    uint32_t lanes = 2;                   // of those submitted together, how many run side by side (io_uring; 0: all)
     uint32_t threads = 4;                 // of the pread pool
 };
 
@@ -124,7 +125,7 @@ class BlockReader {
 public:
     static constexpr uint64_t kSlackBytes = 8192;
 
-    BlockReader(std::unique_ptr<RawReader> raw, std::vector<DirectFile> files, uint32_t piece_bytes = 4u << 20);
+    BlockReader(std::unique_ptr<RawReader> raw, std::vector<DirectFile> files, uint32_t piece_bytes = 1u << 20);
     ~BlockReader();  // waits for reads in flight
     BlockReader(const BlockReader&) = delete;
 

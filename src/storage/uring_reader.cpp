@@ -3,13 +3,19 @@
 // The ring is set up without IORING_SETUP_DEFER_TASKRUN and COOP_TASKRUN: both let completions (and the second half of
 // a read that the kernel had to split) wait until the submitting thread next enters the kernel, and ours computes for
 // milliseconds between submit and collect.
+//
+// Reads that are submitted together run in *lanes*: each lane is a chain of linked requests, of which the kernel starts
+// one when the one before is done. So the reads come back one after another, in order, and the caller computes with the
+// first while the last is on its way; all at once, they would share the device and all come back at the end (measured
+// on a virtio disk: three slices of 1.7 MiB after 2.0, 2.0 and 2.0 ms unchained, after 0.7, 1.4 and 2.0 ms in two
+// lanes).
 #include "storage/raw_readers.h"
 
 #ifndef HYPURA_HAS_URING
 
 namespace hypura::storage {
 
-Result<std::unique_ptr<RawReader>> make_uring_reader(uint32_t) {
+Result<std::unique_ptr<RawReader>> make_uring_reader(uint32_t, uint32_t) {
     return fail(ErrorCode::kUnsupportedHost, "this hypura was built without io_uring; use the pread reader");
 }
 
@@ -32,7 +38,7 @@ bool is_transient(int result) { return result == -EINTR || result == -EAGAIN || 
 
 class UringReader final : public RawReader {
 public:
-    static Result<std::unique_ptr<RawReader>> create(uint32_t queue_depth);
+    static Result<std::unique_ptr<RawReader>> create(uint32_t queue_depth, uint32_t lanes);
     UringReader(const UringReader&) = delete;
     ~UringReader() override;
 
@@ -42,22 +48,26 @@ public:
     std::string_view name() const override { return "io_uring"; }
 
 private:
-    explicit UringReader(uint32_t queue_depth) : queue_depth_(queue_depth) {}
+    UringReader(uint32_t queue_depth, uint32_t lanes) : queue_depth_(queue_depth), lanes_(lanes) {}
     Status set_up();
     Status feed_kernel();
     void enter_waiting_reads();
+    void enter_lane(size_t first, size_t count, size_t step);
     Status wait_for_completion();
     void reap(std::vector<RawCompletion>& out);
 
     io_uring ring_{};
     bool ring_ready_ = false;
     uint32_t queue_depth_;
+    uint32_t lanes_;               // 0: reads are not chained
     size_t entered_ = 0;           // written to the submission ring and not reaped yet
     std::deque<RawRead> waiting_;  // beyond the queue depth
+    std::vector<RawRead> reads_;   // those in the ring, under the index that is their user data
+    std::vector<size_t> free_;     // unused places of reads_
 };
 
-Result<std::unique_ptr<RawReader>> UringReader::create(uint32_t queue_depth) {
-    std::unique_ptr<UringReader> reader(new UringReader(queue_depth));
+Result<std::unique_ptr<RawReader>> UringReader::create(uint32_t queue_depth, uint32_t lanes) {
+    std::unique_ptr<UringReader> reader(new UringReader(queue_depth, lanes));
     HYPURA_TRY(reader->set_up());
     return reader;
 }
@@ -74,6 +84,8 @@ Status UringReader::set_up() {
     if (result < 0) return std::unexpected(error_from_errno(-result, "set up a queue", "io_uring"));
     ring_ready_ = true;
     queue_depth_ = std::min(queue_depth_, params.sq_entries);
+    reads_.resize(queue_depth_);
+    for (size_t place = 0; place < reads_.size(); ++place) free_.push_back(place);
     return {};
 }
 
@@ -111,13 +123,22 @@ Status UringReader::feed_kernel() {
 }
 
 void UringReader::enter_waiting_reads() {
-    while (!waiting_.empty() && entered_ < queue_depth_) {
-        io_uring_sqe* entry = io_uring_get_sqe(&ring_);
-        if (entry == nullptr) return;
-        const RawRead& read = waiting_.front();
+    const size_t count = std::min({waiting_.size(), free_.size(), size_t{io_uring_sq_space_left(&ring_)}});
+    const size_t step = lanes_ == 0 ? std::max<size_t>(count, 1) : lanes_;
+    for (size_t lane = 0; lane < std::min(step, count); ++lane) enter_lane(lane, count, step);
+    waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+// Every `step`-th of the first `count` waiting reads, linked.
+void UringReader::enter_lane(size_t first, size_t count, size_t step) {
+    for (size_t i = first; i < count; i += step) {
+        const size_t place = free_.back();
+        free_.pop_back();
+        const RawRead& read = reads_[place] = waiting_[i];
+        io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
         io_uring_prep_read(entry, read.fd, read.destination, read.bytes, read.offset);
-        io_uring_sqe_set_data64(entry, read.tag);
-        waiting_.pop_front();
+        io_uring_sqe_set_data64(entry, place);
+        if (i + step < count) entry->flags |= IOSQE_IO_LINK;
         ++entered_;
     }
 }
@@ -133,18 +154,26 @@ Status UringReader::wait_for_completion() {
     return {};
 }
 
+// A read that failed or fell short cancels those behind it in its lane: they never began, and wait again.
 void UringReader::reap(std::vector<RawCompletion>& out) {
     io_uring_cqe* entry = nullptr;
     while (io_uring_peek_cqe(&ring_, &entry) == 0) {
-        out.push_back({io_uring_cqe_get_data64(entry), entry->res});
+        const size_t place = io_uring_cqe_get_data64(entry);
+        if (entry->res == -ECANCELED)
+            waiting_.push_back(reads_[place]);
+        else
+            out.push_back({reads_[place].tag, entry->res});
         io_uring_cqe_seen(&ring_, entry);
+        free_.push_back(place);
         --entered_;
     }
 }
 
 }  // namespace
 
-Result<std::unique_ptr<RawReader>> make_uring_reader(uint32_t queue_depth) { return UringReader::create(queue_depth); }
+Result<std::unique_ptr<RawReader>> make_uring_reader(uint32_t queue_depth, uint32_t lanes) {
+    return UringReader::create(queue_depth, lanes);
+}
 
 }  // namespace hypura::storage
 

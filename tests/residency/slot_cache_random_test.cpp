@@ -34,9 +34,12 @@ public:
             promised_.erase(page);
             unpinned_.remove(page);
         }
-        const bool fits = std::ranges::all_of(missing, [&](PageId page) { return load(page, true); });
-        if (!fits) release(pages);
-        return fits;
+        const auto loads = [&](PageId page) { return load(page, true); };
+        const auto unfit = std::ranges::find_if_not(missing, loads);
+        if (unfit == missing.end()) return true;
+        for (const PageId page : std::ranges::subrange(missing.begin(), unfit)) present_.erase(page);
+        release(pages);
+        return false;
     }
     void release(const std::vector<PageId>& pages) {
         for (const PageId page : pages)

@@ -1,0 +1,96 @@
+#include "engine/expert_compute.h"
+
+#include <ggml-backend.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace hypura::engine {
+namespace {
+
+constexpr size_t kGraphNodes = 8;                     // one is used
+constexpr size_t kMostBufferBytes = size_t{8} << 20;  // gathered rows at a time; a decode step needs some KiB
+
+size_t graph_memory_bytes() { return ggml_tensor_overhead() * 4 + ggml_graph_overhead_custom(kGraphNodes, false); }
+
+ggml_tensor* borrowed_tensor(ggml_context* context, ggml_type type, int64_t ne0, int64_t ne2, void* data) {
+    ggml_tensor* const tensor = ggml_new_tensor_3d(context, type, ne0, 1, ne2);
+    tensor->data = data;
+    return tensor;
+}
+
+// Row `column` of `token`; an input that all columns share has one.
+std::byte* row_of(const ggml_tensor* tensor, uint32_t column, uint32_t token) {
+    const size_t columns = static_cast<size_t>(tensor->ne[1]);
+    return static_cast<std::byte*>(tensor->data) + (column % columns) * tensor->nb[1] + token * tensor->nb[2];
+}
+
+size_t rows_at_a_time(const ggml_tensor* node) {
+    const auto widest = static_cast<size_t>(std::max(node->ne[0], node->src[1]->ne[0]));
+    return std::max<size_t>(kMostBufferBytes / (widest * sizeof(float)), 1);
+}
+
+}  // namespace
+
+Result<ExpertCompute> ExpertCompute::create(uint32_t threads) {
+    ExpertCompute compute;
+    compute.backend_.reset(ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr));
+    if (compute.backend_ == nullptr)
+        return fail(ErrorCode::kUnsupportedHost, "ggml has no CPU backend for this machine");
+    ggml_backend_reg_t registry = ggml_backend_dev_backend_reg(ggml_backend_get_device(compute.backend_.get()));
+    const auto set_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(
+        ggml_backend_reg_get_proc_address(registry, "ggml_backend_set_n_threads"));
+    if (set_threads != nullptr) set_threads(compute.backend_.get(), static_cast<int>(threads));
+    compute.graph_memory_.resize(graph_memory_bytes());
+    return compute;
+}
+
+Status ExpertCompute::compute(ggml_tensor* node, std::span<const RoutedRow> rows) {
+    const size_t most = rows_at_a_time(node);
+    for (size_t done = 0; done < rows.size(); done += most) {
+        const auto piece = rows.subspan(done, std::min(most, rows.size() - done));
+        gather(node->src[1], piece);
+        HYPURA_TRY(multiply(node, piece.size()));
+        scatter(node, piece);
+    }
+    return {};
+}
+
+void ExpertCompute::gather(const ggml_tensor* input, std::span<const RoutedRow> rows) {
+    const auto columns = static_cast<size_t>(input->ne[0]);
+    inputs_.resize(columns * rows.size());
+    slots_.resize(rows.size());
+    for (size_t i = 0; i < rows.size(); ++i) {
+        std::memcpy(&inputs_[i * columns], row_of(input, rows[i].column, rows[i].token), columns * sizeof(float));
+        slots_[i] = rows[i].slot;
+    }
+}
+
+Status ExpertCompute::multiply(ggml_tensor* node, size_t rows) {
+    const GgmlContextHandle context(
+        ggml_init({.mem_size = graph_memory_.size(), .mem_buffer = graph_memory_.data(), .no_alloc = true}));
+    ggml_tensor* const experts = node->src[0];
+    const auto count = static_cast<int64_t>(rows);
+    results_.resize(static_cast<size_t>(experts->ne[1]) * rows);
+    ggml_tensor* const input = borrowed_tensor(context.get(), GGML_TYPE_F32, experts->ne[0], count, inputs_.data());
+    ggml_tensor* const slots = ggml_new_tensor_2d(context.get(), GGML_TYPE_I32, 1, count);
+    slots->data = slots_.data();
+    ggml_tensor* const product = ggml_mul_mat_id(context.get(), experts, input, slots);
+    std::memcpy(product->op_params, node->op_params,
+                sizeof(product->op_params));  // the precision that libllama asked for
+    product->data = results_.data();
+    ggml_cgraph* const graph = ggml_new_graph_custom(context.get(), kGraphNodes, false);
+    ggml_build_forward_expand(graph, product);
+    const ggml_status status = ggml_backend_graph_compute(backend_.get(), graph);
+    if (status != GGML_STATUS_SUCCESS)
+        return fail(ErrorCode::kInternal, "ggml failed with {} on a part of {}", static_cast<int>(status), node->name);
+    return {};
+}
+
+void ExpertCompute::scatter(ggml_tensor* node, std::span<const RoutedRow> rows) const {
+    const auto columns = static_cast<size_t>(node->ne[0]);
+    for (size_t i = 0; i < rows.size(); ++i)
+        std::memcpy(row_of(node, rows[i].column, rows[i].token), &results_[i * columns], columns * sizeof(float));
+}
+
+}  // namespace hypura::engine
