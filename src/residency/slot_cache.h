@@ -89,6 +89,8 @@ struct CacheCounters {
     uint64_t prefetches = 0;       // pages whose read was started ahead of demand
     uint64_t prefetch_wasted = 0;  // of those, evicted before use
     int64_t wait_us = 0;           // wait() stood still
+
+    bool operator==(const CacheCounters&) const = default;
 };
 
 class SlotCache {

@@ -1,0 +1,65 @@
+// What a run asked of its slot cache, in memory: the pages, and every pass, demand and prefetch in order. `hypura
+// trace` writes it to a file (cli/trace_file.h has the format), policy_simulator.h replays it.
+#pragma once
+
+#include "residency/slot_cache.h"
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace hypura::residency {
+
+struct TracePage {
+    int32_t layer = 0;
+    int32_t expert = -1;  // -1: a dense weight
+    uint32_t slot_class = 0;
+    uint64_t bytes = 0;  // of its slices
+
+    bool operator==(const TracePage&) const = default;
+};
+
+enum class TraceStep : uint8_t {
+    kPass,      // `count` tokens go through the model
+    kAcquire,   // the next `count` demands belong together: all are pinned before one of them is loaded
+    kPrefetch,  // `count` is the page whose read was started ahead of demand
+};
+
+struct TraceEvent {
+    TraceStep step = TraceStep::kPass;
+    uint32_t count = 0;
+
+    bool operator==(const TraceEvent&) const = default;
+};
+
+struct DemandTrace {
+    std::string model;
+    std::vector<uint32_t> class_slots;  // of the run
+    std::vector<TracePage> pages;       // by PageId
+    std::vector<TraceEvent> events;
+    std::vector<PageId> demands;  // of all acquires, one after the other
+    std::vector<Found> found;     // parallel to demands: what the run found
+    CacheCounters counters;       // of the run, at its end
+
+    bool operator==(const DemandTrace&) const = default;
+};
+
+// Fills a trace while it observes a cache; the cache outlives it or loses its observer first.
+class TraceRecorder final : public CacheObserver {
+public:
+    explicit TraceRecorder(const SlotCache& cache);
+
+    void pass_begins(uint32_t tokens) override;
+    void acquired(std::span<const PageId> pages, std::span<const Found> found) override;
+    void prefetched(PageId page) override;
+
+    // The trace so far, with the cache's counters as of now.
+    DemandTrace take();
+
+private:
+    const SlotCache& cache_;
+    DemandTrace trace_;
+};
+
+}  // namespace hypura::residency

@@ -1,0 +1,67 @@
+// What other replacement policies, and other pool sizes, would have done with a recorded run: pure arithmetic over a
+// DemandTrace, without a file, a clock or a model.
+//
+// All policies obey the cache's rules: a demand's pages are pinned together before one of them is loaded; no bypass; a
+// page may only displace one of its own class. Prefetches of the trace are replayed by kShipped alone, since what
+// another policy would have prefetched is not known.
+//
+// Hit rates are byte-weighted, h = bytes demanded and present / bytes demanded, and first demands of a page count as
+// misses (h_P and h_MIN of the usual definitions). `warm` leaves out passes of several tokens and the first single
+// ones, where an empty pool says nothing about the policy.
+#pragma once
+
+#include "base/status.h"
+#include "residency/demand_trace.h"
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace hypura::residency {
+
+enum class Policy {
+    kLru,       // least recently used
+    kShipped,   // what SlotCache does: LRU, and promises to prefetched pages
+    kBelady,    // furthest next use, knowing the future: no policy of equal-sized pages has fewer misses
+    kLru2,      // oldest second-last use; pages used once go first
+    kLfuDecay,  // fewest uses, halved every kDecayPasses passes
+    kLrfu,      // uses fading by age, so that both recency and frequency count
+    kNextUse,   // latest expected next use: layers until the page's layer, then rounds at its decayed frequency
+};
+std::string_view to_string(Policy policy);
+std::span<const Policy> all_policies();
+
+struct HitCount {
+    uint64_t demands = 0;
+    uint64_t hits = 0;
+    uint64_t demand_bytes = 0;
+    uint64_t hit_bytes = 0;
+
+    double hit_rate() const {
+        return demand_bytes == 0 ? 0 : static_cast<double>(hit_bytes) / static_cast<double>(demand_bytes);
+    }
+    bool operator==(const HitCount&) const = default;
+};
+
+struct Simulation {
+    HitCount all;
+    HitCount warm;
+    uint64_t evictions = 0;
+};
+
+struct SimulationOptions {
+    uint32_t cold_passes = 64;  // single-token passes that `warm` leaves out
+};
+
+// kBudgetTooSmall when a demand needs more slots of a class than `class_slots` has.
+Result<Simulation> simulate(const DemandTrace& trace, Policy policy, std::span<const uint32_t> class_slots,
+                            const SimulationOptions& options = {});
+
+// Slots of each class that hold `share` (0 to 1) of its pages, and at least its largest demand.
+std::vector<uint32_t> slots_for_share(const DemandTrace& trace, double share);
+
+// Without the pages whose class is not wanted: experts alone, say. Classes keep their numbers.
+DemandTrace only_experts(const DemandTrace& trace);
+
+}  // namespace hypura::residency
