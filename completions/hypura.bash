@@ -6,11 +6,13 @@ _hypura() {
     local options
     case "$previous" in
         --mode) COMPREPLY=($(compgen -W "auto resident stream mmap" -- "$current")); return ;;
+        --peers) COMPREPLY=($(compgen -W "mmap default mmap,default none" -- "$current")); return ;;
+        --cache) COMPREPLY=($(compgen -W "drop keep" -- "$current")); return ;;
         --io) COMPREPLY=($(compgen -W "auto io_uring pread" -- "$current")); return ;;
-        -f | --file | --stats | --out) COMPREPLY=($(compgen -f -- "$current")); return ;;
+        -f | --file | --stats | --out | --prompts | --plot) COMPREPLY=($(compgen -f -- "$current")); return ;;
     esac
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "run bench verify logits inspect make-model help --help --version" -- "$current"))
+        COMPREPLY=($(compgen -W "run bench bench-report iobench trace simulate verify logits inspect make-model help --help --version" -- "$current"))
         return
     fi
     case "$command" in
@@ -18,9 +20,17 @@ _hypura() {
                       --temp --top-k --top-p --min-p --repeat-penalty --seed" ;;
         verify) options="$engine --tokens --seed --json" ;;
         logits) options="$engine --tokens --out" ;;
-        bench) options="$engine --prompt-tokens --warm-up --tokens --json" ;;
+        bench) options="$engine --limit --prompts --tokens --warm-up --depth --rounds --peers --cache --ceiling-seconds --no-floor --quick
+                        --json --plot" ;;
+        trace) options="$engine --out --prompt --prompts --max-tokens --random-tokens --raw
+                        --temp --top-k --top-p --min-p --repeat-penalty --seed" ;;
+        simulate) options="--pool --cold-passes --experts-only --all-policies --json --plot --help" ;;
+        iobench) options="--sizes --depths --seconds --rounds --file-size --io --json --plot --help" ;;
         inspect) options="--json --help" ;;
         *) options="--help" ;;
+    esac
+    case "$command" in
+        bench-report | simulate | iobench) [[ $current == -* ]] || { COMPREPLY=($(compgen -f -- "$current")); return; } ;;
     esac
     if [[ $current == -* ]]; then
         COMPREPLY=($(compgen -W "$options" -- "$current"))

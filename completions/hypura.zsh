@@ -23,7 +23,11 @@ _hypura() {
             'run:answer a prompt, or chat'
             'verify:compare streaming with plain libllama'
             'logits:write the logits of given tokens'
-            'bench:measure prompt and decode speed'
+            'bench:compare the speed with stock llama.cpp'
+            'bench-report:table of benchmark files'
+            'trace:write down which experts a run asks for'
+            'simulate:replay a trace through replacement policies'
+            'iobench:measure what a disk gives'
             'inspect:show what a model file says about itself'
             'make-model:write a synthetic model'
             'help:show the help'
@@ -45,7 +49,21 @@ _hypura() {
             '(-q --quiet)'{-q,--quiet}'[no closing summary]' ;;
         verify) _arguments $engine '--tokens[single-token passes]:tokens:' '--seed[seed]:number:' '--json[print JSON]' ;;
         logits) _arguments $engine '--tokens[token numbers]:list:' '--out[file to write]:file:_files' ;;
-        bench) _arguments $engine '--prompt-tokens[tokens of the prompt]:number:' '--warm-up[tokens before measuring]:number:' '--tokens[tokens measured]:number:' '--json[print JSON]' ;;
+        bench) _arguments $engine '--limit[memory limit of each program]:size:' '--prompts[prompt lengths]:list:' \
+            '--tokens[tokens measured]:number:' '--warm-up[tokens before them]:number:' '--depth[prompt before those]:number:' \
+            '--rounds[runs of each]:number:' '--peers[what to compare with]:list:(mmap default none)' \
+            '--cache[page cache before each run]:what:(drop keep)' '--ceiling-seconds[for measuring the disk]:number:' '--no-floor[estimate the compute floor]' \
+            '--quick[one short round]' '--json[file for the figures]:file:_files' '--plot[picture]:file:_files' ;;
+        trace) _arguments $engine $sampling '--out[file to write]:file:_files' \
+            '*'{-p,--prompt}'[a question]:text:' '--prompts[file of questions]:file:_files' \
+            {-n,--max-tokens}'[most tokens an answer]:tokens:' '--random-tokens[random tokens after them]:number:' \
+            '--raw[without the chat template]' ;;
+        simulate) _arguments '--pool[pool sizes in percent]:list:' '--cold-passes[passes that do not count]:number:' \
+            '--experts-only[leave out dense weights]' '--all-policies[also policies that are not shipped]' \
+            '--json[file for the figures]:file:_files' '--plot[picture]:file:_files' '*:trace:_files' ;;
+        iobench) _arguments '--sizes[request sizes]:list:' '--depths[queue depths]:list:' '--seconds[time for each]:number:' \
+            '--rounds[rounds]:number:' '--file-size[of the test file]:size:' '--io[how]:kind:(auto io_uring pread)' \
+            '--json[file for the figures]:file:_files' '--plot[picture]:file:_files' '*:path:_files' ;;
         inspect) _arguments '--json[print JSON]' '*:model:_files -g "*.gguf"' ;;
         *) _files ;;
     esac

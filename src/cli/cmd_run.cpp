@@ -6,11 +6,9 @@
 #include "cli/opening.h"
 #include "cli/options.h"
 #include "cli/summary.h"
+#include "cli/text_file.h"
 
 #include <CLI/CLI.hpp>
-
-#include <cerrno>
-#include <cstdio>
 
 namespace hypura::cli {
 namespace {
@@ -28,15 +26,6 @@ struct RunFlags {
     bool raw = false;
     bool quiet = false;
 };
-
-Status write_file(const std::string& path, const std::string& text) {
-    std::FILE* file = std::fopen(path.c_str(), "wbe");
-    if (file == nullptr) return std::unexpected(error_from_errno(errno, "create the file", path));
-    const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
-    const bool closed = std::fclose(file) == 0;
-    if (!written || !closed) return std::unexpected(error_from_errno(errno, "write the file", path));
-    return {};
-}
 
 // ---- which prompt --------------------------------------------------------------------------------------------------
 
@@ -182,7 +171,7 @@ Status Run::finish() {
     const engine::Report report = engine_.report();
     if (!flags_.quiet) print_note("\n" + dimmed(environment_, summary_text(report, totals_)));
     if (flags_.stats_file.empty()) return {};
-    return write_file(flags_.stats_file, summary_json(report, totals_));
+    return write_text(flags_.stats_file, summary_json(report, totals_));
 }
 
 Status run_model(const Environment& environment, const RunFlags& flags) {

@@ -48,6 +48,9 @@ void add_verify(CLI::App& app, CommandContext& context);
 void add_logits(CLI::App& app, CommandContext& context);
 void add_inspect(CLI::App& app, CommandContext& context);
 void add_bench(CLI::App& app, CommandContext& context);
+void add_trace(CLI::App& app, CommandContext& context);
+void add_simulate(CLI::App& app, CommandContext& context);
+void add_iobench(CLI::App& app, CommandContext& context);
 void add_make_model(CLI::App& app, CommandContext& context);
 
 }  // namespace hypura::cli

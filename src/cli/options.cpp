@@ -24,13 +24,6 @@ Result<engine::Mode> parse_mode_flag(const std::string& text) {
     return fail(ErrorCode::kInvalidArgument, "--mode: '{}' is none of auto, resident, stream and mmap", text);
 }
 
-Result<storage::ReaderKind> parse_io_flag(const std::string& text) {
-    if (text == "auto") return storage::ReaderKind::kAuto;
-    if (text == "io_uring") return storage::ReaderKind::kUring;
-    if (text == "pread") return storage::ReaderKind::kPread;
-    return fail(ErrorCode::kInvalidArgument, "--io: '{}' is none of auto, io_uring and pread", text);
-}
-
 // `automatic`: the text that means 0, "decide for me". A plain 0 would mean the same to the engine, which is not what
 // somebody who writes it wants to say.
 Result<uint64_t> parse_budget_flag(const std::string& text, std::string_view automatic, uint64_t usable_bytes,
@@ -102,7 +95,7 @@ Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64
     HYPURA_ASSIGN(options.mode, parse_mode_flag(flags.mode));
     HYPURA_ASSIGN(options.ram_bytes, parse_budget_flag(flags.ram, "auto", usable_bytes, "--ram"));
     HYPURA_ASSIGN(options.weights_bytes, parse_budget_flag(flags.weights, "", usable_bytes, "--weights"));
-    HYPURA_ASSIGN(options.reader.kind, parse_io_flag(flags.io));
+    HYPURA_ASSIGN(options.reader.kind, parse_reader_kind(flags.io));
     HYPURA_ASSIGN(options.fault, parse_fault_flag(flags.fault));
     if (flags.batch_tokens == 0) return fail(ErrorCode::kInvalidArgument, "--batch: a pass needs at least one token");
     options.model_path = flags.model_path;
@@ -115,6 +108,13 @@ Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64
 Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags) {
     HYPURA_ASSIGN(const hardware::MemoryLimits limits, hardware::memory_limits());
     return to_engine_options(flags, limits.usable_bytes());
+}
+
+Result<storage::ReaderKind> parse_reader_kind(const std::string& text) {
+    if (text == "auto") return storage::ReaderKind::kAuto;
+    if (text == "io_uring") return storage::ReaderKind::kUring;
+    if (text == "pread") return storage::ReaderKind::kPread;
+    return fail(ErrorCode::kInvalidArgument, "--io: '{}' is none of auto, io_uring and pread", text);
 }
 
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {

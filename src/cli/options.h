@@ -42,6 +42,9 @@ Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64
 // The same with this machine's memory.
 Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags);
 
+// The --io flag: auto, io_uring or pread.
+Result<storage::ReaderKind> parse_reader_kind(const std::string& text);
+
 // ---- sampling ------------------------------------------------------------------------------------------------------
 
 struct SamplingFlags {

@@ -35,15 +35,14 @@ make_group || { echo "no cgroup with a memory limit can be made here" >&2; exit 
 "$hypura" make-model "$work/model.gguf" --like lab-moe-8g --scale 0.25 >/dev/null
 (
     echo "$BASHPID" >"$group/cgroup.procs"
-    exec "$hypura" bench "$work/model.gguf" --ram "${ram_mib}MiB" --mode stream --ctx 1024 \
-        --prompt-tokens 64 --warm-up 50 --tokens 500 --json
+    exec "$hypura" bench "$work/model.gguf" --ram "${ram_mib}MiB" --mode stream --ctx 1024 --child decode:64:50:500
 ) >"$work/bench.json"
 
 python3 - "$work/bench.json" <<'PY'
 import json
 import sys
 
-decode = json.load(open(sys.argv[1]))["stretches"][-1]
+decode = json.load(open(sys.argv[1]))["measured"]
 print("decode: %d tokens, %d major faults, %.1f minor faults a token"
       % (decode["tokens"], decode["major_faults"], decode["minor_faults"] / decode["tokens"]))
 sys.exit(0 if decode["tokens"] == 500 and decode["major_faults"] == 0 else 1)

@@ -1,0 +1,14 @@
+// The half of `hypura bench` that runs in a process of its own, so that it sits in its own control group and its own
+// counters: opens the model, runs one case, prints a ChildReport as JSON.
+#pragma once
+
+#include "cli/bench_sample.h"
+#include "cli/options.h"
+
+namespace hypura::cli {
+
+// `repeat`: the measured tokens are run a second time from the same position, and that run is reported; with room for
+// every weight it is the same work without a read, the compute floor.
+Status run_bench_child(const EngineFlags& flags, const BenchCase& bench_case, bool repeat);
+
+}  // namespace hypura::cli
