@@ -24,7 +24,7 @@ _hypura() {
                         --json --plot" ;;
         trace) options="$engine --out --prompt --prompts --max-tokens --random-tokens --raw
                         --temp --top-k --top-p --min-p --repeat-penalty --seed" ;;
-        simulate) options="--pool --cold-passes --experts-only --all-policies --json --plot --help" ;;
+        simulate) options="--pool --cold-passes --experts-only --decode-only --all-policies --json --plot --help" ;;
         iobench) options="--sizes --depths --seconds --rounds --file-size --io --json --plot --help" ;;
         inspect) options="--json --help" ;;
         *) options="--help" ;;

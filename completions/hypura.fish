@@ -72,6 +72,7 @@ set -l simulate '__fish_seen_subcommand_from simulate'
 complete -c hypura -n $simulate -x -l pool -d 'pool sizes in percent'
 complete -c hypura -n $simulate -x -l cold-passes -d 'passes that do not count'
 complete -c hypura -n $simulate -l experts-only -d 'leave out dense weights'
+complete -c hypura -n $simulate -l decode-only -d 'leave out passes of several tokens'
 complete -c hypura -n $simulate -l all-policies -d 'also policies that are not shipped'
 
 set -l iobench '__fish_seen_subcommand_from iobench'

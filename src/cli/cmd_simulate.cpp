@@ -28,12 +28,13 @@ struct SimulateFlags {
     std::string plot_path;
     std::string json_path;
     bool all_policies = false;
-    bool experts_only = false;
+    residency::TraceFilter filter;
 };
 
 struct SizeResult {
     uint32_t percent = 0;
     std::vector<uint32_t> slots;  // by class
+    double share = 0;             // of the pages that they hold: more than asked for where a demand is larger
     std::vector<Simulation> policies;
 };
 
@@ -48,6 +49,8 @@ struct Study {
     std::vector<SizeResult> sizes;
     Replay replay;  // the shipped policy at the run's own pool size
 };
+
+double total(const std::vector<uint32_t>& slots) { return std::accumulate(slots.begin(), slots.end(), 0.0); }
 
 std::vector<Policy> chosen_policies(const SimulateFlags& flags) {
     const auto all = residency::all_policies();
@@ -67,9 +70,11 @@ Result<Replay> replay_run(const DemandTrace& trace) {
 Result<Study> study(const DemandTrace& whole, const SimulateFlags& flags) {
     Study study{chosen_policies(flags), {}, {}};
     HYPURA_ASSIGN(study.replay, replay_run(whole));
-    const DemandTrace trace = flags.experts_only ? residency::only_experts(whole) : whole;
+    const DemandTrace trace = residency::filtered(whole, flags.filter);
+    const double pages = total(residency::slots_for_share(trace, 1));
     for (const uint32_t percent : flags.percents) {
-        SizeResult size{percent, residency::slots_for_share(trace, percent / 100.0), {}};
+        SizeResult size{percent, residency::slots_for_share(trace, percent / 100.0), 0, {}};
+        size.share = total(size.slots) / pages;
         for (const Policy policy : study.policies) {
             HYPURA_ASSIGN(Simulation simulation,
                           residency::simulate(trace, policy, size.slots, {.cold_passes = flags.cold_passes}));
@@ -106,7 +111,7 @@ std::string study_text(const DemandTrace& trace, const Study& study) {
     for (const Policy policy : study.policies) text += std::format(" {:>16}", residency::to_string(policy));
     text += "\n";
     for (const SizeResult& size : study.sizes) {
-        text += std::format("{:>4}% {:>7}", size.percent, std::accumulate(size.slots.begin(), size.slots.end(), 0U));
+        text += std::format("{:>4.0f}% {:>7}", 100 * size.share, total(size.slots));
         for (size_t p = 0; p < study.policies.size(); ++p)
             text += std::format("  {:>6.2f}% ({:.3f})", 100 * size.policies[p].warm.hit_rate(),
                                 share_of_best(size, study, p));
@@ -130,7 +135,7 @@ Json size_json(const SizeResult& size, const Study& study) {
                                                                           {"warm", count_json(size.policies[p].warm)},
                                                                           {"evictions", size.policies[p].evictions},
                                                                           {"of_belady", share_of_best(size, study, p)}};
-    return {{"percent", size.percent}, {"slots", size.slots}, {"policies", std::move(policies)}};
+    return {{"percent", size.percent}, {"share", size.share}, {"slots", size.slots}, {"policies", std::move(policies)}};
 }
 
 std::string study_json(const DemandTrace& trace, const Study& study) {
@@ -154,7 +159,7 @@ Chart miss_ratio_curves(const DemandTrace& trace, const Study& study) {
     for (size_t p = 0; p < study.policies.size(); ++p) {
         ChartSeries& series = chart.series.emplace_back(std::string(residency::to_string(study.policies[p])));
         for (const SizeResult& size : study.sizes)
-            series.points.emplace_back(size.percent, 100 - 100 * size.policies[p].warm.hit_rate());
+            series.points.emplace_back(100 * size.share, 100 - 100 * size.policies[p].warm.hit_rate());
     }
     return chart;
 }
@@ -181,7 +186,8 @@ void add_simulate(CLI::App& app, CommandContext& context) {
         ->delimiter(',')
         ->check(CLI::Range(1, 100));
     command->add_option("--cold-passes", flags->cold_passes, "single-token passes that do not count yet");
-    command->add_flag("--experts-only", flags->experts_only, "leave out dense weights");
+    command->add_flag("--experts-only", flags->filter.experts_only, "leave out dense weights");
+    command->add_flag("--decode-only", flags->filter.decode_only, "leave out passes of several tokens");
     command->add_flag("--all-policies", flags->all_policies, "also policies that are not shipped");
     command->add_option("--plot", flags->plot_path, "draw miss ratio curves: FILE.svg or FILE.png");
     command->add_option("--json", flags->json_path, "write the figures to FILE");

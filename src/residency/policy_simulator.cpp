@@ -12,8 +12,10 @@
 namespace hypura::residency {
 namespace {
 
-constexpr double kDecayPasses = 64;        // kLfuDecay and kNextUse: half-life of a use
-constexpr double kLrfuHalfLifeRounds = 8;  // kLrfu: in passes
+// Half-lives of a use, in passes.
+constexpr double kLongHalfLife = 64;
+constexpr double kShortHalfLife = 8;
+constexpr double kLearnedHalfLife = 24;
 constexpr uint64_t kNever = UINT64_MAX;
 
 // A page as policies see it.
@@ -33,21 +35,57 @@ struct Now {
     int32_t layers = 1;
 };
 
+double half_life_of(Policy policy) {
+    if (policy == Policy::kLfuDecay) return kLongHalfLife;
+    return policy == Policy::kLearned ? kLearnedHalfLife : kShortHalfLife;
+}
+
 double decayed(const PageView& page, double pass, double half_life) {
     return page.uses * std::exp2((page.uses_at - pass) / half_life);
 }
 
-double half_life_of(Policy policy) { return policy == Policy::kLrfu ? kLrfuHalfLifeRounds : kDecayPasses; }
-
-// Passes until the page is expected: the part of a round until its layer comes, then rounds without it.
-double expected_wait(const PageView& page, const TracePage& place, const Now& now) {
-    const double ahead = (place.layer - now.layer + now.layers) % now.layers;
-    const double uses_per_pass = decayed(page, now.pass, kDecayPasses) * std::log(2.0) / kDecayPasses;
-    return ahead / now.layers + 1 / std::clamp(uses_per_pass, 1e-6, 1.0) - 1;
+// Uses per pass: what a page that is used in every pass converges to is 1.
+double use_rate(const PageView& page, double pass, double half_life) {
+    return decayed(page, pass, half_life) * (1 - std::exp2(-1 / half_life));
 }
 
+// Passes until the page is expected: the part of a round until its layer comes again, then rounds without it.
+double expected_wait(double rate, const TracePage& place, const Now& now) {
+    const int32_t layers_ahead = (place.layer - now.layer - 1 + now.layers) % now.layers + 1;
+    return static_cast<double>(layers_ahead) / now.layers + 1 / std::clamp(rate, 1e-6, 1.0) - 1;
+}
+
+// How often pages of an age (passes since the last use) and a frequency were used in the next pass. A page that nothing
+// is known about is taken to be used in about one pass of thirteen.
+class UseTable {
+public:
+    void add(const PageView& page, double pass, bool used) {
+        Cell& cell = cells_[place(page, pass)];
+        cell.seen += 1;
+        cell.used += used ? 1 : 0;
+    }
+    double rate(const PageView& page, double pass) const {
+        const Cell& cell = cells_[place(page, pass)];
+        return cell.used / cell.seen;
+    }
+
+private:
+    static constexpr int kAges = 15, kRates = 13;
+    struct Cell {
+        double seen = 8, used = 0.6;
+    };
+    static size_t place(const PageView& page, double pass) {
+        const double age = std::max(pass - page.uses_at, 1.0);
+        const double rate = use_rate(page, pass, kLearnedHalfLife);
+        const int by_age = std::min(static_cast<int>(2 * std::log2(age)), kAges - 1);
+        const int by_rate = std::clamp(static_cast<int>(2 * std::log2(rate + 1e-4) + kRates + 0.3), 0, kRates - 1);
+        return static_cast<size_t>(by_age * kRates + by_rate);
+    }
+    std::array<Cell, kAges * kRates> cells_;
+};
+
 // The page with the least worth leaves. Worth is compared among the pages of one class only.
-double worth(Policy policy, const PageView& page, const TracePage& place, const Now& now) {
+double worth(Policy policy, const PageView& page, const TracePage& place, const Now& now, const UseTable& table) {
     switch (policy) {
         case Policy::kBelady:
             return -static_cast<double>(page.next_use);
@@ -57,7 +95,9 @@ double worth(Policy policy, const PageView& page, const TracePage& place, const 
         case Policy::kLrfu:
             return decayed(page, now.pass, half_life_of(policy));
         case Policy::kNextUse:
-            return -expected_wait(page, place, now);
+            return -expected_wait(use_rate(page, now.pass, kShortHalfLife), place, now);
+        case Policy::kLearned:
+            return -expected_wait(table.rate(page, now.pass), place, now);
         default:
             return static_cast<double>(page.last_use);
     }
@@ -83,6 +123,9 @@ public:
           pages_(trace.pages.size()) {
         for (PageId id = 0; id < pages_.size(); ++id) pages_[id].view.id = id;
         for (const TracePage& page : trace.pages) now_.layers = std::max(now_.layers, page.layer + 1);
+        by_layer_.resize(static_cast<size_t>(now_.layers));
+        for (PageId id = 0; id < pages_.size(); ++id)
+            by_layer_[static_cast<size_t>(trace.pages[id].layer)].push_back(id);
         if (policy == Policy::kBelady) find_next_uses();
     }
 
@@ -125,11 +168,19 @@ private:
         const std::span<const PageId> demands = std::span(trace_.demands).subspan(begin, count);
         ++now_.acquire;
         if (count > 0) now_.layer = trace_.pages[demands[0]].layer;
+        if (policy_ == Policy::kLearned && single_token_) learn(demands);
         missing_.clear();
         for (PageId id : demands) pin(id);
         for (PageId id : missing_) HYPURA_TRY(load(id));
         for (uint32_t i = 0; i < count; ++i) finish(demands[i], begin + i);
         return {};
+    }
+
+    // From all pages of the layer that have ever been used.
+    void learn(std::span<const PageId> demands) {
+        for (PageId id : by_layer_[static_cast<size_t>(now_.layer)])
+            if (pages_[id].view.last_use > 0)
+                table_.add(pages_[id].view, now_.pass, std::ranges::contains(demands, id));
     }
 
     void pin(PageId id) {
@@ -184,7 +235,7 @@ private:
         for (auto at = members.begin(); at != members.end(); ++at) {
             const SimulatedPage& page = pages_[*at];
             if (page.pinned || page.promised) continue;
-            const double value = worth(policy_, page.view, trace_.pages[*at], now_);
+            const double value = worth(policy_, page.view, trace_.pages[*at], now_, table_);
             if (victim != members.end() && value >= least) continue;
             least = value;
             victim = at;
@@ -230,6 +281,8 @@ private:
     std::vector<uint32_t> free_;                // slots, by class
     std::vector<std::vector<PageId>> members_;  // present pages, by class
     std::vector<SimulatedPage> pages_;
+    std::vector<std::vector<PageId>> by_layer_;
+    UseTable table_;
     std::vector<uint64_t> next_use_;  // by demand; Belady only
     std::vector<PageId> missing_;     // scratch of acquire
     Now now_;
@@ -244,15 +297,16 @@ struct PolicyName {
     Policy policy;
     std::string_view name;
 };
-constexpr std::array kPolicies = {Policy::kLru,      Policy::kShipped, Policy::kBelady, Policy::kLru2,
-                                  Policy::kLfuDecay, Policy::kLrfu,    Policy::kNextUse};
+constexpr std::array kPolicies = {Policy::kLru,      Policy::kShipped, Policy::kBelady,  Policy::kLru2,
+                                  Policy::kLfuDecay, Policy::kLrfu,    Policy::kNextUse, Policy::kLearned};
 constexpr std::array kPolicyNames = {PolicyName{Policy::kLru, "lru"},
                                      PolicyName{Policy::kShipped, "shipped"},
                                      PolicyName{Policy::kBelady, "belady"},
                                      PolicyName{Policy::kLru2, "lru2"},
                                      PolicyName{Policy::kLfuDecay, "lfu-decay"},
                                      PolicyName{Policy::kLrfu, "lrfu"},
-                                     PolicyName{Policy::kNextUse, "next-use"}};
+                                     PolicyName{Policy::kNextUse, "next-use"},
+                                     PolicyName{Policy::kLearned, "learned"}};
 
 // The most slots of each class that one demand needs.
 std::vector<uint32_t> largest_demands(const DemandTrace& trace) {
@@ -285,32 +339,33 @@ std::vector<uint32_t> slots_for_share(const DemandTrace& trace, double share) {
     std::vector<uint32_t> pages(slots.size());
     for (const TracePage& page : trace.pages) ++pages[page.slot_class];
     for (size_t c = 0; c < slots.size(); ++c)
-        slots[c] = std::max(slots[c], static_cast<uint32_t>(std::lround(share * pages[c])));
+        if (slots[c] > 0) slots[c] = std::max(slots[c], static_cast<uint32_t>(std::lround(share * pages[c])));
     return slots;
 }
 
-DemandTrace only_experts(const DemandTrace& trace) {
-    DemandTrace experts = trace;
-    experts.events.clear();
-    experts.demands.clear();
-    experts.found.clear();
+DemandTrace filtered(const DemandTrace& trace, const TraceFilter& filter) {
+    DemandTrace part = trace;
+    part.events.clear();
+    part.demands.clear();
+    part.found.clear();
+    const auto wanted = [&](PageId page) { return !filter.experts_only || trace.pages[page].expert >= 0; };
+    bool pass_wanted = true;
     size_t at = 0;
     for (const TraceEvent& event : trace.events) {
-        if (event.step == TraceStep::kPrefetch && trace.pages[event.count].expert < 0) continue;
-        if (event.step != TraceStep::kAcquire) {
-            experts.events.push_back(event);
-            continue;
-        }
+        if (event.step == TraceStep::kPass) pass_wanted = !filter.decode_only || event.count == 1;
+        const size_t end = at + (event.step == TraceStep::kAcquire ? event.count : 0);
         uint32_t kept = 0;
-        for (const size_t end = at + event.count; at < end; ++at) {
-            if (trace.pages[trace.demands[at]].expert < 0) continue;
-            experts.demands.push_back(trace.demands[at]);
-            experts.found.push_back(trace.found[at]);
+        for (; at < end; ++at) {
+            if (!pass_wanted || !wanted(trace.demands[at])) continue;
+            part.demands.push_back(trace.demands[at]);
+            part.found.push_back(trace.found[at]);
             ++kept;
         }
-        if (kept > 0) experts.events.push_back({TraceStep::kAcquire, kept});
+        const bool prefetch = event.step == TraceStep::kPrefetch && wanted(event.count);
+        if (event.step == TraceStep::kAcquire && kept > 0) part.events.push_back({TraceStep::kAcquire, kept});
+        if (pass_wanted && (prefetch || event.step == TraceStep::kPass)) part.events.push_back(event);
     }
-    return experts;
+    return part;
 }
 
 }  // namespace hypura::residency

@@ -25,9 +25,10 @@ enum class Policy {
     kShipped,   // what SlotCache does: LRU, and promises to prefetched pages
     kBelady,    // furthest next use, knowing the future: no policy of equal-sized pages has fewer misses
     kLru2,      // oldest second-last use; pages used once go first
-    kLfuDecay,  // fewest uses, halved every kDecayPasses passes
-    kLrfu,      // uses fading by age, so that both recency and frequency count
-    kNextUse,   // latest expected next use: layers until the page's layer, then rounds at its decayed frequency
+    kLfuDecay,  // fewest uses, halved every 64 passes
+    kLrfu,      // uses halved every 8 passes, so that both recency and frequency count
+    kNextUse,   // latest expected next use: until the page's layer comes, then passes at its rate of use
+    kLearned,   // the same, the rate looked up by age and frequency in a table that fills as the run goes
 };
 std::string_view to_string(Policy policy);
 std::span<const Policy> all_policies();
@@ -58,10 +59,15 @@ struct SimulationOptions {
 Result<Simulation> simulate(const DemandTrace& trace, Policy policy, std::span<const uint32_t> class_slots,
                             const SimulationOptions& options = {});
 
-// Slots of each class that hold `share` (0 to 1) of its pages, and at least its largest demand.
+// Slots of each class that hold `share` (0 to 1) of its pages, and at least its largest demand (that of a prompt pass
+// may be larger than the share); none for a class that is never demanded.
 std::vector<uint32_t> slots_for_share(const DemandTrace& trace, double share);
 
-// Without the pages whose class is not wanted: experts alone, say. Classes keep their numbers.
-DemandTrace only_experts(const DemandTrace& trace);
+// A part of a trace; classes and pages keep their numbers.
+struct TraceFilter {
+    bool experts_only = false;  // leave out dense weights, whose cyclic scan no policy changes
+    bool decode_only = false;   // leave out passes of several tokens, whose demands are large
+};
+DemandTrace filtered(const DemandTrace& trace, const TraceFilter& filter);
 
 }  // namespace hypura::residency

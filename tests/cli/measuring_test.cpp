@@ -177,8 +177,8 @@ TEST(ChildProcess, TellsSignalsAndMissingPrograms) {
 TEST(ChildProcess, AMemoryLimitHolds) {
     const auto cage = hardware::MemoryCage::create(64 * kMiB);
     if (!cage) GTEST_SKIP() << cage.error().message;
-    const auto result = run_child({.arguments = {"python3", "-c", "b'x' * 200_000_000"},
-                                   .cage_entrance = cage->entrance()});
+    const auto result =
+        run_child({.arguments = {"python3", "-c", "b'x' * 200_000_000"}, .cage_entrance = cage->entrance()});
     ASSERT_TRUE(result) << result.error().message;
     EXPECT_EQ(result->signal, 9);
     EXPECT_EQ(cage->kills(), 1u);

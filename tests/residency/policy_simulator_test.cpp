@@ -85,12 +85,17 @@ TEST(PolicySimulator, WarmLeavesOutBatchesAndTheFirstPasses) {
     EXPECT_EQ(simulated->warm, (HitCount{2, 2, 200, 200}));
 }
 
-TEST(PolicySimulator, DenseWeightsCanBeLeftOut) {
+TEST(PolicySimulator, DenseWeightsAndBatchesCanBeLeftOut) {
     DemandTrace trace = trace_of({{0, 1}, {1}, {0}}, 2, 2);
     trace.pages[1].expert = -1;
-    const DemandTrace experts = only_experts(trace);
+    const DemandTrace experts = filtered(trace, {.experts_only = true});
     EXPECT_THAT(experts.demands, ElementsAre(0, 0));
     EXPECT_EQ(experts.events.size(), 5u);  // three passes, two demands
+    trace.events[0].count = 7;
+    const DemandTrace decode = filtered(trace, {.decode_only = true});
+    EXPECT_THAT(decode.demands, ElementsAre(1, 0));
+    EXPECT_EQ(decode.events.size(), 4u);
+    EXPECT_EQ(filtered(trace, {}), trace);
 }
 
 // No policy beats the optimum, and nothing misses when everything fits but what is demanded for the first time.
