@@ -136,6 +136,11 @@ uint64_t MemoryLimits::usable_bytes() const {
     return std::min(available_bytes, cgroup_limit_bytes - std::min(cgroup_limit_bytes, cgroup_used_bytes));
 }
 
+uint64_t MemoryLimits::budget_bytes() const {
+    const uint64_t margin_bytes = std::max(512 * kMiB, usable_bytes() / 10);
+    return usable_bytes() - std::min(margin_bytes, usable_bytes() / 2);
+}
+
 Result<MemoryLimits> memory_limits(const std::string& root) {
     HYPURA_ASSIGN(MemoryLimits limits, machine_limits(root));
     const auto group = tightest_group_limit(root);

@@ -16,6 +16,9 @@ struct MemoryLimits {
     std::string limited_by;           // "machine", or the cgroup file that sets the limit
     // What is left for this process: the smaller of both views.
     uint64_t usable_bytes() const;
+    // What a program that is not told better should take: that, less a margin for the rest of the system (a tenth, at
+    // least 512 MiB, at most half).
+    uint64_t budget_bytes() const;
 };
 
 // `root` is prefixed to /proc and /sys paths: tests point it at a folder of recorded files.
