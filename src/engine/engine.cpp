@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "engine/batch_engine.h"
+#include "engine/machine_probe.h"
 #include "engine/runtime.h"
 #include "hardware/memory.h"
 
@@ -20,7 +21,31 @@ struct ModeName {
 constexpr std::array kModeNames = {ModeName{Mode::kAuto, "auto"}, ModeName{Mode::kResident, "resident"},
                                    ModeName{Mode::kStream, "stream"}, ModeName{Mode::kMmap, "mmap"}};
 
-constexpr uint64_t kLeastMarginBytes = 512 * kMiB;  // what `auto` leaves to the system
+std::optional<placement::PlanMode> to_plan_mode(Mode mode) {
+    switch (mode) {
+        case Mode::kResident:
+            return placement::PlanMode::kResident;
+        case Mode::kStream:
+            return placement::PlanMode::kStream;
+        case Mode::kMmap:
+            return placement::PlanMode::kMmap;
+        case Mode::kAuto:
+            break;
+    }
+    return std::nullopt;
+}
+
+Mode from_plan_mode(placement::PlanMode mode) {
+    switch (mode) {
+        case placement::PlanMode::kResident:
+            return Mode::kResident;
+        case placement::PlanMode::kMmap:
+            return Mode::kMmap;
+        case placement::PlanMode::kStream:
+            break;
+    }
+    return Mode::kStream;
+}
 
 class LlamaEngine final : public Engine {
 public:
@@ -54,8 +79,10 @@ public:
 private:
     const llama_vocab* vocab() const { return llama_model_get_vocab(runtime_.model.get()); }
     Status decide_budget(EngineOptions& options);
-    void decide_mode(const EngineOptions& options);
-    uint64_t resident_estimate_bytes(const EngineOptions& options) const;
+    placement::PlanRequest plan_request(const EngineOptions& options) const;
+    void decide_plan(EngineOptions& options);
+
+    uint64_t page_cache_bytes_ = 0;  // that mapped weights may take; 0: a budget was named
 
     Runtime runtime_;
 };
@@ -69,7 +96,7 @@ Status LlamaEngine::open(const EngineOptions& requested) {
     runtime_.shape = gguf::model_shape(runtime_.file);
     runtime_.report.model_bytes = runtime_.file.tensor_bytes;
     HYPURA_TRY(decide_budget(options));
-    decide_mode(options);
+    decide_plan(options);
     HYPURA_TRY(runtime_.report.mode == Mode::kStream ? open_streaming(runtime_, options)
                                                      : open_plain(runtime_, options));
     runtime_.report.load_us = now_us() - begin_us;
@@ -80,34 +107,40 @@ Status LlamaEngine::open(const EngineOptions& requested) {
 Status LlamaEngine::decide_budget(EngineOptions& options) {
     if (options.ram_bytes == 0) {
         HYPURA_ASSIGN(const hardware::MemoryLimits limits, hardware::memory_limits());
-        const uint64_t usable_bytes = limits.usable_bytes();
-        const uint64_t margin_bytes = std::max(kLeastMarginBytes, usable_bytes / 10);
-        options.ram_bytes = usable_bytes - std::min(margin_bytes, usable_bytes / 2);
+        options.ram_bytes = limits.budget_bytes();
+        page_cache_bytes_ = limits.usable_bytes();
     }
     runtime_.report.ram_bytes = options.ram_bytes;
     return {};
 }
 
-// Weights, an f16 KV cache, and room for compute buffers.
-uint64_t LlamaEngine::resident_estimate_bytes(const EngineOptions& options) const {
-    const gguf::ModelShape& shape = runtime_.shape;
-    const uint64_t tokens =
-        options.context_tokens > 0 ? options.context_tokens : std::min<uint64_t>(shape.context_train, 4096);
-    const uint64_t kv_bytes = tokens * shape.layers * shape.kv_heads * (shape.key_length + shape.value_length) * 2;
-    const uint64_t compute_bytes = options.batch_tokens * (shape.vocabulary + 24 * shape.embedding) * 4;
-    return runtime_.file.tensor_bytes + kv_bytes + compute_bytes + 160 * kMiB;
+placement::PlanRequest LlamaEngine::plan_request(const EngineOptions& options) const {
+    placement::PlanRequest request;
+    request.ram_bytes = options.ram_bytes;
+    request.weights_bytes = options.weights_bytes;
+    request.page_cache_bytes = page_cache_bytes_;
+    request.mode = to_plan_mode(options.mode);
+    request.context_tokens = options.context_tokens;
+    request.batch_tokens = options.batch_tokens;
+    request.cache_types = options.cache_types;
+    return request;
 }
 
-void LlamaEngine::decide_mode(const EngineOptions& options) {
+// The planner predicts from the file's directory; opening then lays out what the graph shows. Where no plan works,
+// streaming is tried all the same: it knows exactly what is missing, and says so.
+void LlamaEngine::decide_plan(EngineOptions& options) {
+    const KnownMachine known = known_machine(options.profile_file, options.model_path);
+    const auto plan =
+        placement::make_plan(placement::model_demand(runtime_.file), known.machine, known.disk, plan_request(options));
     Report& report = runtime_.report;
-    const uint64_t needed_bytes =
-        options.weights_bytes > 0 ? runtime_.file.tensor_bytes : resident_estimate_bytes(options);
-    const uint64_t budget_bytes = options.weights_bytes > 0 ? options.weights_bytes : options.ram_bytes;
-    const bool fits = needed_bytes <= budget_bytes;
-    report.mode = options.mode != Mode::kAuto ? options.mode : fits ? Mode::kResident : Mode::kStream;
-    report.reason = options.mode != Mode::kAuto ? std::string("asked for")
-                                                : std::format("the model needs {} and the budget is {}",
-                                                              format_bytes(needed_bytes), format_bytes(budget_bytes));
+    report.mode = options.mode != Mode::kAuto ? options.mode : plan ? from_plan_mode(plan->mode) : Mode::kStream;
+    report.reason = options.mode != Mode::kAuto ? "asked for" : plan ? plan->reason : plan.error().message;
+    if (plan) {
+        report.predicted_tokens_per_second = plan->prediction.decode_tokens_per_second();
+        options.context_tokens = plan->context_tokens;
+    }
+    options.cache_types = {plan ? plan->cache_type : options.cache_types.front()};
+    report.cache_type = placement::to_string(options.cache_types.front());
 }
 
 Report LlamaEngine::report() const {

@@ -12,6 +12,7 @@
 
 #include "base/status.h"
 #include "gguf/model_shape.h"
+#include "placement/planner.h"
 #include "residency/slot_cache.h"
 #include "storage/fault_reader.h"
 #include "storage/reader.h"
@@ -50,12 +51,15 @@ struct LoadProgress {
 struct EngineOptions {
     std::string model_path;
     Mode mode = Mode::kAuto;
-    uint64_t ram_bytes = 0;        // everything the process may hold; 0: what is really available, less a margin
-    uint64_t weights_bytes = 0;    // resident weights and slots alone; 0: what ram_bytes leaves
-    uint32_t context_tokens = 0;   // of all sequences together; 0: the model's training context, at most 4096
-    uint32_t sequences = 1;        // that may run at once in a BatchEngine, 1 to 128
-    uint32_t batch_tokens = 512;   // most tokens a pass; lowered where a layer's experts would not fit the slots
-    uint32_t threads = 0;          // 0: usable cores
+    uint64_t ram_bytes = 0;       // everything the process may hold; 0: what is really available, less a margin
+    uint64_t weights_bytes = 0;   // resident weights and slots alone; 0: what ram_bytes leaves
+    uint32_t context_tokens = 0;  // of all sequences together; 0: the model's training context, at most 4096
+    uint32_t sequences = 1;       // that may run at once in a BatchEngine, 1 to 128
+    uint32_t batch_tokens = 512;  // most tokens a pass; lowered where a layer's experts would not fit the slots
+    uint32_t threads = 0;         // 0: usable cores
+    std::string profile_file;  // saved rates of this machine (placement/machine.h); empty, or none there: assumed ones
+    // That the KV cache may have. Any but f16 changes results, so auto uses them only where somebody allowed it.
+    std::vector<placement::CacheType> cache_types = {placement::CacheType::kF16};
     bool smallest_pool = false;    // kStream: the least memory that works, whatever the budgets say
     bool plain_reference = false;  // unmodified libllama without repacking: what `verify` compares with
     storage::ReaderOptions reader;
@@ -65,15 +69,18 @@ struct EngineOptions {
 
 // What was decided at opening, and what happened since: the closing summary, --stats and the server's metrics.
 struct Report {
-    Mode mode = Mode::kAuto;      // never kAuto
-    std::string reason;           // one sentence
-    uint64_t model_bytes = 0;     // all tensors
-    uint64_t resident_bytes = 0;  // weights that stay in memory
-    uint64_t streamed_bytes = 0;  // weights that live in the file
-    uint64_t slot_bytes = 0;      // memory for streamed weights
-    uint64_t context_bytes = 0;   // KV cache and libllama's compute buffers; 0: not measured (plain modes)
-    uint64_t ram_bytes = 0;       // the budget that was applied; 0: none
-    uint32_t batch_tokens = 0;    // after lowering
+    Mode mode = Mode::kAuto;                 // never kAuto
+    std::string reason;                      // one sentence
+    double predicted_tokens_per_second = 0;  // of decoding; 0: nothing was predicted
+    std::string cache_type;                  // of the KV cache: "f16"
+    uint32_t context_tokens = 0;             // asked of libllama, which may round it up
+    uint64_t model_bytes = 0;                // all tensors
+    uint64_t resident_bytes = 0;             // weights that stay in memory
+    uint64_t streamed_bytes = 0;             // weights that live in the file
+    uint64_t slot_bytes = 0;                 // memory for streamed weights
+    uint64_t context_bytes = 0;              // KV cache and libllama's compute buffers; 0: not measured (plain modes)
+    uint64_t ram_bytes = 0;                  // the budget that was applied; 0: none
+    uint32_t batch_tokens = 0;               // after lowering
     bool direct_io = false;
     std::string reader;  // "io_uring", "pread"; empty when nothing is streamed
     int64_t load_us = 0;

@@ -46,6 +46,18 @@ llama_model_params model_params(llama_load_mode load_mode, bool repack) {
     return params;
 }
 
+ggml_type ggml_cache_type(placement::CacheType type) {
+    switch (type) {
+        case placement::CacheType::kQ8_0:
+            return GGML_TYPE_Q8_0;
+        case placement::CacheType::kQ4_0:
+            return GGML_TYPE_Q4_0;
+        case placement::CacheType::kF16:
+            break;
+    }
+    return GGML_TYPE_F16;
+}
+
 }  // namespace
 
 Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths, llama_load_mode load_mode,
@@ -67,6 +79,7 @@ Status make_context(Runtime& runtime, const EngineOptions& options, uint32_t bat
     llama_context_params params = llama_context_default_params();
     params.n_ctx = context_tokens(runtime, options);
     params.n_batch = params.n_ubatch = batch_tokens;
+    params.type_k = params.type_v = ggml_cache_type(options.cache_types.front());
     params.n_threads = params.n_threads_batch = static_cast<int32_t>(threads);
     params.cb_eval = runtime.view ? EvalSwitch::on_eval : nullptr;
     params.cb_eval_user_data = &runtime.eval;
@@ -80,6 +93,7 @@ Status make_context(Runtime& runtime, const EngineOptions& options, uint32_t bat
         return fail(ErrorCode::kOutOfMemory, "libllama cannot make a context of {} tokens: {}", params.n_ctx,
                     take_llama_complaints());
     runtime.report.batch_tokens = batch_tokens;
+    runtime.report.context_tokens = params.n_ctx;
     return {};
 }
 

@@ -1,0 +1,387 @@
+#include "engine/machine_probe.h"
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "engine/llama_library.h"
+#include "hardware/disk_info.h"
+#include "hardware/memory.h"
+#include "hardware/processor.h"
+
+#include <ggml-alloc.h>
+#include <ggml-backend.h>
+#include <ggml.h>
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+#include <filesystem>
+#include <format>
+#include <memory>
+#include <system_error>
+#include <vector>
+
+namespace hypura::engine {
+namespace {
+
+struct ContextDeleter {
+    void operator()(ggml_context* context) const { ggml_free(context); }
+};
+struct BackendDeleter {
+    void operator()(ggml_backend* backend) const { ggml_backend_free(backend); }
+};
+struct BufferDeleter {
+    void operator()(ggml_backend_buffer* buffer) const { ggml_backend_buffer_free(buffer); }
+};
+using ContextHandle = std::unique_ptr<ggml_context, ContextDeleter>;
+using BackendHandle = std::unique_ptr<ggml_backend, BackendDeleter>;
+using BufferHandle = std::unique_ptr<ggml_backend_buffer, BufferDeleter>;
+
+struct Format {
+    ggml_type type;
+    const char* name;  // as in GGUF
+};
+constexpr std::array kFormats = {Format{GGML_TYPE_F16, "f16"}, Format{GGML_TYPE_Q8_0, "q8_0"},
+                                 Format{GGML_TYPE_Q6_K, "q6_K"}, Format{GGML_TYPE_Q4_K, "q4_K"},
+                                 Format{GGML_TYPE_MXFP4, "mxfp4"}};
+
+constexpr int64_t kColumns = 4096;
+// Far more than the last-level cache for one column, where the weights' way from memory is what counts; little for
+// many.
+constexpr uint64_t kSingleBytes = 96 * kMiB;
+constexpr uint64_t kBatchBytes = 4 * kMiB;
+constexpr int64_t kBatchTokens = 512;
+constexpr int64_t kExperts = 64;
+constexpr int64_t kExpertColumns = 2048;
+constexpr int64_t kLeastUs = 60'000;  // a figure rests on that much computing, or on five runs
+constexpr uint64_t kUploadBytes = 64 * kMiB;
+// As f16 0.065, and an ordinary scale in every block format: neither NaN nor denormal numbers, which some processors
+// are slow with.
+constexpr int kWeightPattern = 0x2C;
+
+std::string kind_of(ggml_backend_dev_t device) {
+    switch (ggml_backend_dev_type(device)) {
+        case GGML_BACKEND_DEVICE_TYPE_CPU:
+            return "cpu";
+        case GGML_BACKEND_DEVICE_TYPE_GPU:
+            return "gpu";
+        case GGML_BACKEND_DEVICE_TYPE_IGPU:
+            return "igpu";
+        default:
+            return "accelerator";
+    }
+}
+
+placement::ComputeDevice describe(ggml_backend_dev_t device) {
+    ggml_backend_dev_props props{};
+    ggml_backend_dev_get_props(device, &props);
+    return {.name = props.name,
+            .description = props.description == nullptr ? "" : props.description,
+            .kind = kind_of(device),
+            .free_bytes = props.memory_free,
+            .total_bytes = props.memory_total};
+}
+
+// The processor first; libggml lists what it found in the order of its backends.
+std::vector<ggml_backend_dev_t> devices_in_order() {
+    start_llama();
+    std::vector<ggml_backend_dev_t> devices;
+    for (size_t i = 0; i < ggml_backend_dev_count(); ++i) devices.push_back(ggml_backend_dev_get(i));
+    const auto is_processor = [](ggml_backend_dev_t device) {
+        return ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
+    };
+    std::ranges::stable_partition(devices, is_processor);
+    return devices;
+}
+
+BackendHandle start_backend(ggml_backend_dev_t device, uint32_t threads) {
+    BackendHandle backend(ggml_backend_dev_init(device, nullptr));
+    if (backend == nullptr) return backend;
+    void* const address =
+        ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_backend_set_n_threads");
+    if (address != nullptr)
+        reinterpret_cast<ggml_backend_set_n_threads_t>(address)(backend.get(), static_cast<int>(threads));
+    return backend;
+}
+
+// The device's own buffers, and on a processor those that libggml rearranges weights in (nullptr-terminated list).
+std::vector<ggml_backend_buffer_type_t> repacking_buffers(ggml_backend_dev_t device) {
+    void* const address =
+        ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_backend_dev_get_extra_bufts");
+    std::vector<ggml_backend_buffer_type_t> buffers;
+    if (address == nullptr) return buffers;
+    for (auto* next = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(address)(device);
+         next != nullptr && *next != nullptr; ++next)
+        buffers.push_back(*next);
+    return buffers;
+}
+
+ContextHandle new_context() {
+    return ContextHandle(
+        ggml_init({.mem_size = 4096 * ggml_tensor_overhead() + ggml_graph_overhead(), .no_alloc = true}));
+}
+
+struct ProductShape {
+    int64_t columns = 4096;  // of the weights
+    int64_t rows = 0;
+    int64_t tokens = 1;
+    int64_t experts = 0;  // 0: one matrix for all tokens
+    int64_t used = 0;     // experts a token
+    int nodes = 1;        // products in the graph
+};
+
+// Some number of products of one weight tensor, ready to compute.
+class Product {
+public:
+    // Empty where the device cannot do it in these buffers.
+    static std::unique_ptr<Product> create(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in,
+                                           ggml_type type, const ProductShape& shape) {
+        auto product = std::unique_ptr<Product>(new Product());
+        product->backend_ = backend;
+        product->weights_context_ = new_context();
+        product->context_ = new_context();
+        ggml_tensor* const weights = ggml_new_tensor_3d(product->weights_context_.get(), type, shape.columns,
+                                                        shape.rows, std::max<int64_t>(shape.experts, 1));
+        product->weights_buffer_.reset(
+            ggml_backend_alloc_ctx_tensors_from_buft(product->weights_context_.get(), weights_in));
+        if (product->weights_buffer_ == nullptr) return nullptr;
+        if (!product->build(weights, shape)) return nullptr;
+        product->fill(weights);
+        product->choose_experts(shape);
+        return product;
+    }
+
+    // Of one run, in seconds: the median of several, since a token has no choice of the best moment either. The first
+    // one warms up.
+    double median_seconds() {
+        run();
+        std::vector<double> runs;
+        for (int64_t spent_us = 0; runs.size() < 5 || spent_us < kLeastUs;) {
+            runs.push_back(run());
+            spent_us += static_cast<int64_t>(runs.back() * 1e6) + 1;
+        }
+        std::ranges::nth_element(runs, runs.begin() + static_cast<std::ptrdiff_t>(runs.size() / 2));
+        return runs[runs.size() / 2];
+    }
+
+    uint64_t weight_bytes() const { return weight_bytes_; }
+
+private:
+    bool build(ggml_tensor* weights, const ProductShape& shape) {
+        weight_bytes_ = ggml_nbytes(weights);
+        const bool routed = shape.experts > 0;
+        input_ = routed ? ggml_new_tensor_3d(context_.get(), GGML_TYPE_F32, shape.columns, 1, shape.tokens)
+                        : ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, shape.columns, shape.tokens);
+        graph_ = ggml_new_graph(context_.get());
+        for (int i = 0; i < shape.nodes; ++i) {
+            if (routed) ids_.push_back(ggml_new_tensor_2d(context_.get(), GGML_TYPE_I32, shape.used, shape.tokens));
+            ggml_tensor* const product = routed ? ggml_mul_mat_id(context_.get(), weights, input_, ids_.back())
+                                                : ggml_mul_mat(context_.get(), weights, input_);
+            if (!ggml_backend_dev_supports_op(ggml_backend_get_device(backend_), product)) return false;
+            ggml_build_forward_expand(graph_, product);
+        }
+        buffer_.reset(ggml_backend_alloc_ctx_tensors(context_.get(), backend_));
+        return buffer_ != nullptr;
+    }
+
+    void fill(ggml_tensor* weights) {
+        const std::vector<std::byte> pattern(weight_bytes_, std::byte{kWeightPattern});
+        ggml_backend_tensor_set(weights, pattern.data(), 0, weight_bytes_);
+        const std::vector<float> halves(static_cast<size_t>(ggml_nelements(input_)), 0.5F);
+        ggml_backend_tensor_set(input_, halves.data(), 0, halves.size() * sizeof(float));
+    }
+
+    // In turn, so that each expert gets as many tokens, and a node does not find the experts of the one before in a
+    // cache.
+    void choose_experts(const ProductShape& shape) {
+        int32_t next = 0;
+        for (ggml_tensor* ids : ids_) {
+            std::vector<int32_t> chosen(static_cast<size_t>(shape.used * shape.tokens));
+            for (int32_t& expert : chosen) expert = next++ % static_cast<int32_t>(shape.experts);
+            ggml_backend_tensor_set(ids, chosen.data(), 0, chosen.size() * sizeof(int32_t));
+        }
+    }
+
+    double run() {
+        const int64_t begin_us = now_us();
+        ggml_backend_graph_compute(backend_, graph_);
+        return static_cast<double>(std::max<int64_t>(now_us() - begin_us, 1)) / 1e6;
+    }
+
+    ggml_backend_t backend_ = nullptr;
+    ContextHandle weights_context_, context_;
+    BufferHandle weights_buffer_, buffer_;
+    ggml_tensor* input_ = nullptr;
+    std::vector<ggml_tensor*> ids_;  // of each node, where experts are chosen
+    ggml_cgraph* graph_ = nullptr;
+    uint64_t weight_bytes_ = 0;
+};
+
+int64_t rows_for(ggml_type type, int64_t columns, uint64_t bytes) {
+    return static_cast<int64_t>(align_down(bytes / static_cast<uint64_t>(ggml_row_size(type, columns)), 64));
+}
+
+// What one run reads of the weights is a multiple of the tensor; what each matrix multiplies is the tokens that chose
+// it.
+void add_rate(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in, const Format& format, bool repacked,
+              const ProductShape& shape, std::vector<placement::MatmulRate>& rates) {
+    const auto product = Product::create(backend, weights_in, format.type, shape);
+    if (product == nullptr) return;
+    const double seconds = product->median_seconds();
+    const bool routed = shape.experts > 0;
+    const double choices = static_cast<double>(shape.used * shape.tokens);
+    const double touched = routed ? shape.nodes * std::min(choices / static_cast<double>(shape.experts), 1.0) : 1;
+    const auto each =
+        static_cast<uint32_t>(routed ? std::max<int64_t>(shape.used * shape.tokens / shape.experts, 1) : shape.tokens);
+    const double weights =
+        static_cast<double>(shape.columns * shape.rows * std::max<int64_t>(shape.experts, 1)) * touched;
+    rates.push_back({format.name,
+                     {.repacked = repacked, .routed = routed},
+                     each,
+                     static_cast<double>(product->weight_bytes()) * touched / seconds,
+                     2.0 * weights * each / seconds});
+}
+
+void measure_format(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in, const Format& format, bool repacked,
+                    std::vector<placement::MatmulRate>& rates) {
+    for (const int64_t tokens : {int64_t{1}, kBatchTokens}) {
+        const uint64_t bytes = tokens == 1 ? kSingleBytes : kBatchBytes;
+        add_rate(backend, weights_in, format, repacked,
+                 {.columns = kColumns, .rows = rows_for(format.type, kColumns, bytes), .tokens = tokens}, rates);
+    }
+    // One token chooses 4 experts of 64 in each of 16 nodes, which is each expert once; then 512 tokens, 32 for each
+    // expert.
+    const int64_t rows = rows_for(format.type, kExpertColumns, kSingleBytes / kExperts);
+    add_rate(backend, weights_in, format, repacked,
+             {.columns = kExpertColumns, .rows = rows, .experts = kExperts, .used = 4, .nodes = 16}, rates);
+    add_rate(backend, weights_in, format, repacked,
+             {.columns = kExpertColumns, .rows = 256, .tokens = kBatchTokens, .experts = kExperts, .used = 4}, rates);
+}
+
+// A graph of many products that are next to nothing each: what remains is what a node costs.
+double node_us(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in) {
+    constexpr int kNodes = 256;
+    const auto product = Product::create(backend, weights_in, GGML_TYPE_F16, {.rows = 1, .nodes = kNodes});
+    return product == nullptr ? 0 : product->median_seconds() * 1e6 / kNodes;
+}
+
+double upload_rate(ggml_backend_t backend, ggml_backend_buffer_type_t into) {
+    const ContextHandle context = new_context();
+    ggml_tensor* const target = ggml_new_tensor_1d(context.get(), GGML_TYPE_I8, static_cast<int64_t>(kUploadBytes));
+    const BufferHandle buffer(ggml_backend_alloc_ctx_tensors_from_buft(context.get(), into));
+    if (buffer == nullptr) return 0;
+    const std::vector<std::byte> source(kUploadBytes, std::byte{kWeightPattern});
+    int64_t best_us = INT64_MAX;
+    for (int i = 0; i < 4; ++i) {
+        const int64_t begin_us = now_us();
+        ggml_backend_tensor_set(target, source.data(), 0, kUploadBytes);
+        ggml_backend_synchronize(backend);
+        best_us = std::min(best_us, std::max<int64_t>(now_us() - begin_us, 1));
+    }
+    return static_cast<double>(kUploadBytes) * 1e6 / static_cast<double>(best_us);
+}
+
+placement::ComputeDevice measure_device(ggml_backend_dev_t device, uint32_t threads, const ProbeProgress& progress) {
+    placement::ComputeDevice row = describe(device);
+    const BackendHandle backend = start_backend(device, threads);
+    if (backend == nullptr) return row;  // listed, but it cannot be used: no rates
+    ggml_backend_buffer_type_t const own = ggml_backend_dev_buffer_type(device);
+    const bool is_processor = row.kind == "cpu";
+    if (!is_processor) row.upload_bytes_per_second = upload_rate(backend.get(), own);
+    row.node_us = node_us(backend.get(), own);
+    for (const Format& format : kFormats) {
+        if (progress) progress(std::format("{} on {}", format.name, row.name));
+        measure_format(backend.get(), own, format, false, row.rates);
+        for (ggml_backend_buffer_type_t repacking : repacking_buffers(device))
+            measure_format(backend.get(), repacking, format, true, row.rates);
+    }
+    return row;
+}
+
+// A small file would be answered by the drive's own cache: then a larger one is made beside it.
+std::string measurable_path(const std::string& path) {
+    constexpr uint64_t kLeastBytes = 64 * kMiB;
+    std::error_code error;
+    const bool small_file =
+        std::filesystem::is_regular_file(path, error) && std::filesystem::file_size(path, error) < kLeastBytes;
+    if (!small_file) return path;
+    const std::string folder = std::filesystem::path(path).parent_path().string();
+    return folder.empty() ? "." : folder;
+}
+
+}  // namespace
+
+std::vector<placement::ComputeDevice> list_devices() {
+    std::vector<placement::ComputeDevice> rows;
+    for (ggml_backend_dev_t device : devices_in_order()) rows.push_back(describe(device));
+    return rows;
+}
+
+std::string library_versions() { return std::format("ggml {}", ggml_version()); }
+
+Result<std::string> this_fingerprint() {
+    HYPURA_ASSIGN(const hardware::MemoryLimits limits, hardware::memory_limits());
+    const hardware::Processor processor = hardware::processor();
+    return placement::fingerprint_of(processor.name, processor.usable_cores, limits.physical_bytes, library_versions());
+}
+
+Result<placement::Machine> measure_machine(uint32_t threads, const ProbeProgress& progress) {
+    HYPURA_ASSIGN(const hardware::MemoryLimits limits, hardware::memory_limits());
+    const hardware::Processor processor = hardware::processor();
+    placement::Machine machine;
+    HYPURA_ASSIGN(machine.fingerprint, this_fingerprint());
+    machine.measured_s = std::time(nullptr);
+    machine.processor = processor.name;
+    machine.cores = processor.usable_cores;
+    machine.features = processor.features;
+    machine.memory_bytes = limits.physical_bytes;
+    const uint32_t workers = threads > 0 ? threads : processor.usable_cores;
+    if (progress) progress("memory");
+    HYPURA_ASSIGN(machine.memory_bytes_per_second, hardware::measure_memory_bandwidth(workers));
+    for (ggml_backend_dev_t device : devices_in_order())
+        machine.devices.push_back(measure_device(device, workers, progress));
+    if (machine.devices.empty()) return fail(ErrorCode::kUnsupportedHost, "libggml found no device to compute on");
+    return machine;
+}
+
+Result<placement::DiskProfile> measure_disk(const std::string& path, const ProbeProgress& progress) {
+    HYPURA_ASSIGN(const hardware::DiskInfo info, hardware::disk_info(path));
+    if (progress) progress(std::format("disk {}", info.key()));
+    HYPURA_ASSIGN(storage::DiskProbe probe, storage::probe_disk(measurable_path(path)));
+    return placement::DiskProfile{.key = info.key(),
+                                  .path = path,
+                                  .measured_s = std::time(nullptr),
+                                  .direct = probe.direct,
+                                  .proven = probe.compared_bytes > 0 && probe.bypasses_page_cache(),
+                                  .made_file = probe.made_file,
+                                  .points = std::move(probe.points)};
+}
+
+const placement::DiskProfile* known_disk(const placement::Machine& machine, const std::string& path) {
+    const auto info = hardware::disk_info(path);
+    if (!info) return nullptr;
+    const auto fresh = [&](const placement::DiskProfile& disk) {
+        return disk.key == info->key() && std::time(nullptr) - disk.measured_s < placement::kStaleAfterSeconds;
+    };
+    const auto found = std::ranges::find_if(machine.disks, fresh);
+    return found == machine.disks.end() ? nullptr : &*found;
+}
+
+KnownMachine known_machine(const std::string& profile_file, const std::string& path) {
+    const auto limits = hardware::memory_limits();
+    KnownMachine known{
+        placement::assumed_machine(hardware::usable_cores(), limits ? limits->physical_bytes : 0), {}, false};
+    known.disk = known.machine.disks.front();
+    const auto fingerprint = this_fingerprint();
+    auto saved = placement::load_machine(profile_file);
+    const bool usable = saved && fingerprint && saved->fingerprint == *fingerprint &&
+                        std::time(nullptr) - saved->measured_s < placement::kStaleAfterSeconds;
+    if (!usable) return known;
+    known.machine = *std::move(saved);
+    if (const placement::DiskProfile* disk = known_disk(known.machine, path)) {
+        known.disk = *disk;
+        known.disk_measured = true;
+    }
+    return known;
+}
+
+}  // namespace hypura::engine

@@ -1,0 +1,45 @@
+// Measures this machine: libggml's devices, the memory, and the disk under a path, in less than 20 seconds.
+#pragma once
+
+#include "base/status.h"
+#include "placement/machine.h"
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace hypura::engine {
+
+// Devices as libggml lists them, the processor first, with free memory and without rates.
+std::vector<placement::ComputeDevice> list_devices();
+
+// What measured rates depend on beside the hardware: "ggml 0.9.11".
+std::string library_versions();
+
+// The fingerprint of the machine that this process runs on (placement::fingerprint_of).
+Result<std::string> this_fingerprint();
+
+// Says what is being measured; may be empty.
+using ProbeProgress = std::function<void(std::string_view what)>;
+
+// Matrix products on every device and the memory's bandwidth; no disks. About 8 s on two cores. `threads` compute (0:
+// the usable cores).
+Result<placement::Machine> measure_machine(uint32_t threads, const ProbeProgress& progress);
+
+// The disk under `path`, which is a folder or a file; in a folder, and beside a file of less than 64 MiB, a file of 512
+// MiB is made for it and removed (storage/disk_probe.h). About 7 s.
+Result<placement::DiskProfile> measure_disk(const std::string& path, const ProbeProgress& progress);
+
+// What the profile knows of the disk under `path`; nullptr: not measured, or longer ago than kStaleAfterSeconds.
+const placement::DiskProfile* known_disk(const placement::Machine& machine, const std::string& path);
+
+// What planning goes by: the saved profile where there is one of this machine that is fresh, and what it knows of the
+// disk under `path`; assumptions (placement::assumed_machine) for what is missing. Never measures, never fails.
+struct KnownMachine {
+    placement::Machine machine;  // measured() tells
+    placement::DiskProfile disk;
+    bool disk_measured = false;
+};
+KnownMachine known_machine(const std::string& profile_file, const std::string& path);
+
+}  // namespace hypura::engine
