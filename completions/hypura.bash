@@ -2,17 +2,19 @@
 
 _hypura() {
     local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" command="${COMP_WORDS[1]}"
-    local engine="--ram --weights --mode --ctx --batch --threads --io --help"
+    local engine="--ram --weights --mode --ctx --kv --batch --threads --io --help"
+    local plan="--ram --weights --mode --ctx --kv --batch --prompt-tokens --skew --reuse --json --svg --help"
     local options
     case "$previous" in
         --mode) COMPREPLY=($(compgen -W "auto resident stream mmap" -- "$current")); return ;;
         --peers) COMPREPLY=($(compgen -W "mmap default mmap,default none" -- "$current")); return ;;
         --cache) COMPREPLY=($(compgen -W "drop keep" -- "$current")); return ;;
+        --kv) COMPREPLY=($(compgen -W "f16 q8_0 q4_0 auto" -- "$current")); return ;;
         --io) COMPREPLY=($(compgen -W "auto io_uring pread" -- "$current")); return ;;
-        -f | --file | --stats | --out | --prompts | --plot) COMPREPLY=($(compgen -f -- "$current")); return ;;
+        -f | --file | --stats | --out | --prompts | --plot | --svg) COMPREPLY=($(compgen -f -- "$current")); return ;;
     esac
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "run bench bench-report iobench trace simulate verify logits inspect make-model help --help --version" -- "$current"))
+        COMPREPLY=($(compgen -W "run bench bench-report iobench trace simulate verify logits plan inspect estimate profile doctor make-model help --help --version" -- "$current"))
         return
     fi
     case "$command" in
@@ -26,7 +28,10 @@ _hypura() {
                         --temp --top-k --top-p --min-p --repeat-penalty --seed" ;;
         simulate) options="--pool --cold-passes --experts-only --decode-only --all-policies --json --plot --help" ;;
         iobench) options="--sizes --depths --seconds --rounds --file-size --io --json --plot --help" ;;
-        inspect) options="--json --help" ;;
+        plan | inspect) options="$plan" ;;
+        estimate) options="$plan --like --scale --disk --disk-latency --cores --memory-bandwidth" ;;
+        profile) options="--json --again --help" ;;
+        doctor) options="--json --help" ;;
         *) options="--help" ;;
     esac
     case "$command" in

@@ -2,12 +2,13 @@
 # zsh completion for hypura
 
 _hypura() {
-    local -a engine sampling
+    local -a engine sampling plan
     engine=(
         '--ram[memory for everything]:size or auto:'
         '--weights[memory for weights alone]:size:'
         '--mode[how weights are held]:mode:(auto resident stream mmap)'
         '--ctx[tokens of context]:tokens:'
+        '--kv[type of the KV cache]:type:(f16 q8_0 q4_0 auto)'
         '--batch[most prompt tokens a pass]:tokens:'
         '--threads[compute threads]:threads:'
         '--io[how files are read]:kind:(auto io_uring pread)'
@@ -16,6 +17,14 @@ _hypura() {
     sampling=(
         '--temp[temperature]:number:' '--top-k[likeliest tokens]:number:' '--top-p[probability]:number:'
         '--min-p[probability]:number:' '--repeat-penalty[penalty]:number:' '--seed[seed]:number:'
+    )
+    plan=(
+        '--ram[memory for everything]:size or auto:' '--weights[memory for weights alone]:size:'
+        '--mode[how weights are held]:mode:(auto resident stream mmap)' '--ctx[tokens of context]:tokens:'
+        '--kv[type of the KV cache]:type:(f16 q8_0 q4_0 auto)' '--batch[most prompt tokens a pass]:tokens:'
+        '--prompt-tokens[prompt to predict for]:tokens:' '--skew[popularity of experts]:number:'
+        '--reuse[experts in common with the last token]:share:' '--json[print JSON]' '--svg[draw the layers]:file:_files'
+        '*:model:_files -g "*.gguf"'
     )
     if (( CURRENT == 2 )); then
         local -a commands
@@ -28,7 +37,11 @@ _hypura() {
             'trace:write down which experts a run asks for'
             'simulate:replay a trace through replacement policies'
             'iobench:measure what a disk gives'
-            'inspect:show what a model file says about itself'
+            'plan:show a model, where its weights would go, and how fast it would be'
+            'inspect:the same as plan'
+            'estimate:the same for a model and a machine that are not here'
+            'profile:measure this machine and a disk'
+            'doctor:check this host'
             'make-model:write a synthetic model'
             'help:show the help'
         )
@@ -64,7 +77,12 @@ _hypura() {
         iobench) _arguments '--sizes[request sizes]:list:' '--depths[queue depths]:list:' '--seconds[time for each]:number:' \
             '--rounds[rounds]:number:' '--file-size[of the test file]:size:' '--io[how]:kind:(auto io_uring pread)' \
             '--json[file for the figures]:file:_files' '--plot[picture]:file:_files' '*:path:_files' ;;
-        inspect) _arguments '--json[print JSON]' '*:model:_files -g "*.gguf"' ;;
+        plan | inspect) _arguments $plan ;;
+        estimate) _arguments $plan '--like[shape of a published model]:name:' '--scale[share of its layers]:share:' \
+            '--disk[what the disk reads]:rate:' '--disk-latency[of a small read]:microseconds:' \
+            '--cores[cores like this machine'"'"'s]:number:' '--memory-bandwidth[GB/s]:number:' ;;
+        profile) _arguments '--json[print JSON]' '--again[measure what is fresh, too]' '*:path:_files' ;;
+        doctor) _arguments '--json[print JSON]' '*:path:_files' ;;
         *) _files ;;
     esac
 }

@@ -80,6 +80,7 @@ std::vector<std::string> child_arguments(const EngineFlags& flags, const BenchCa
     add_option(arguments, "--ram", flags.ram);
     add_option(arguments, "--weights", flags.weights);
     add_option(arguments, "--io", flags.io);
+    add_option(arguments, "--kv", flags.cache_type);
     add_option(arguments, "--ctx", std::to_string(context));
     add_option(arguments, "--batch", std::to_string(flags.batch_tokens));
     add_option(arguments, "--threads", std::to_string(flags.threads));
@@ -341,7 +342,7 @@ void add_bench(CLI::App& app, CommandContext& context) {
     auto flags = std::make_shared<BenchFlags>();
     CLI::App* command =
         app.add_subcommand("bench", "Compare the speed with stock llama.cpp, and with what is possible");
-    add_engine_flags(*command, flags->engine);
+    add_engine_flags(*command, flags->engine, context.environment);
     add_measuring_flags(*command, *flags);
     command->callback([flags, &context] { context.action = [flags] { return run_bench(*flags); }; });
 

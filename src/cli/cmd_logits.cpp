@@ -25,7 +25,7 @@ Status write_logits(const LogitsFlags& flags) {
 void add_logits(CLI::App& app, CommandContext& context) {
     auto flags = std::make_shared<LogitsFlags>();
     CLI::App* command = app.add_subcommand("logits", "Write the logits of given tokens as raw float32");
-    add_engine_flags(*command, flags->engine);
+    add_engine_flags(*command, flags->engine, context.environment);
     command->add_option("--tokens", flags->tokens, "token numbers: 1,2,3 or @FILE")->required();
     command->add_option("--out", flags->out_path, "file to write, one row a token")->required();
     command->callback([flags, &context] { context.action = [flags] { return write_logits(*flags); }; });

@@ -113,7 +113,7 @@ Status run_trace(const Environment& environment, const TraceFlags& flags) {
 void add_trace(CLI::App& app, CommandContext& context) {
     auto flags = std::make_shared<TraceFlags>();
     CLI::App* command = app.add_subcommand("trace", "Write down which experts a run asks for, and what was in memory");
-    add_engine_flags(*command, flags->engine);
+    add_engine_flags(*command, flags->engine, context.environment);
     command->add_option("-p,--prompt", flags->prompts, "a question; may be given several times")
         ->allow_extra_args(false);
     command->add_option("--prompts", flags->prompts_file, "a file with a question on each line");

@@ -14,8 +14,9 @@ namespace hypura::cli {
 namespace {
 
 constexpr std::array kCommands = {
-    Command{add_run},    Command{add_bench},  Command{add_iobench}, Command{add_trace},      Command{add_simulate},
-    Command{add_verify}, Command{add_logits}, Command{add_inspect}, Command{add_make_model},
+    Command{add_run},    Command{add_bench},    Command{add_iobench}, Command{add_trace},      Command{add_simulate},
+    Command{add_verify}, Command{add_logits},   Command{add_plan},    Command{add_estimate},   Command{add_profile},
+    Command{add_doctor}, Command{add_make_model},
 };
 
 std::string environment_text(const char* name) {
@@ -24,11 +25,11 @@ std::string environment_text(const char* name) {
 }
 
 // XDG base directory specification: relative paths in the variable are to be ignored.
-std::string state_directory() {
-    const std::string state_home = environment_text("XDG_STATE_HOME");
-    if (state_home.starts_with('/')) return state_home + "/hypura";
+std::string xdg_directory(const char* variable, const char* below_home) {
+    const std::string base = environment_text(variable);
+    if (base.starts_with('/')) return base + "/hypura";
     const std::string home = environment_text("HOME");
-    return home.empty() ? "" : home + "/.local/state/hypura";
+    return home.empty() ? "" : home + "/" + below_home + "/hypura";
 }
 
 Environment read_environment() {
@@ -38,7 +39,8 @@ Environment read_environment() {
     environment.stderr_is_terminal = ::isatty(STDERR_FILENO) == 1;
     environment.colours =
         environment.stderr_is_terminal && environment_text("NO_COLOR").empty() && environment_text("TERM") != "dumb";
-    environment.state_directory = state_directory();
+    environment.state_directory = xdg_directory("XDG_STATE_HOME", ".local/state");
+    environment.cache_directory = xdg_directory("XDG_CACHE_HOME", ".cache");
     return environment;
 }
 

@@ -1,4 +1,4 @@
-// What `inspect` shows: facts from the file's header alone, as text and as JSON.
+// What `plan` shows first: facts from the file's header alone, as text and as JSON.
 #pragma once
 
 #include "gguf/model_file.h"

@@ -1,6 +1,7 @@
 #include "cli/options.h"
 
 #include "base/bytes.h"
+#include "cli/profile_store.h"
 #include "hardware/memory.h"
 
 #include <CLI/CLI.hpp>
@@ -76,13 +77,23 @@ bool is_separator(char c) { return c == ',' || c == ' ' || c == '\n' || c == '\r
 
 }  // namespace
 
-void add_engine_flags(CLI::App& command, EngineFlags& flags) {
+Result<std::vector<placement::CacheType>> parse_cache_flag(const std::string& text) {
+    using placement::CacheType;
+    if (text == "auto") return std::vector{CacheType::kF16, CacheType::kQ8_0, CacheType::kQ4_0};
+    if (const auto type = placement::parse_cache_type(text)) return std::vector{*type};
+    return fail(ErrorCode::kInvalidArgument, "--kv: '{}' is none of f16, q8_0, q4_0 and auto", text);
+}
+
+void add_engine_flags(CLI::App& command, EngineFlags& flags, const Environment& environment) {
+    flags.profile_file = profile_file(environment);
     constexpr const char* kMemory = "Memory and reading";
     command.add_option("MODEL", flags.model_path, "a GGUF file, or any part of a split one")->required();
     command.add_option("--ram", flags.ram, "memory for everything: 3GiB, 40%, or auto")->group(kMemory);
     command.add_option("--weights", flags.weights, "memory for weights alone: 2GiB or 30%")->group(kMemory);
     command.add_option("--mode", flags.mode, "auto, resident, stream or mmap")->group(kMemory);
     command.add_option("--ctx", flags.context_tokens, "tokens of context (0: the model's, at most 4096)")
+        ->group(kMemory);
+    command.add_option("--kv", flags.cache_type, "KV cache: f16; q8_0 and q4_0 are smaller and change results; auto")
         ->group(kMemory);
     command.add_option("--batch", flags.batch_tokens, "most prompt tokens a pass")->group(kMemory);
     command.add_option("--threads", flags.threads, "compute threads (0: the usable cores)")->group(kMemory);
@@ -97,11 +108,13 @@ Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64
     HYPURA_ASSIGN(options.weights_bytes, parse_budget_flag(flags.weights, "", usable_bytes, "--weights"));
     HYPURA_ASSIGN(options.reader.kind, parse_reader_kind(flags.io));
     HYPURA_ASSIGN(options.fault, parse_fault_flag(flags.fault));
+    HYPURA_ASSIGN(options.cache_types, parse_cache_flag(flags.cache_type));
     if (flags.batch_tokens == 0) return fail(ErrorCode::kInvalidArgument, "--batch: a pass needs at least one token");
     options.model_path = flags.model_path;
     options.context_tokens = flags.context_tokens;
     options.batch_tokens = flags.batch_tokens;
     options.threads = flags.threads;
+    options.profile_file = flags.profile_file;
     return options;
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/status.h"
+#include "cli/command.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
 #include "gguf/model_file.h"
@@ -30,12 +31,18 @@ struct EngineFlags {
     std::string weights;  // empty: what the RAM budget leaves
     std::string io = "auto";
     std::string fault;
+    std::string cache_type = "f16";
+    std::string profile_file;  // set by add_engine_flags
     uint32_t context_tokens = 0;
     uint32_t batch_tokens = 512;
     uint32_t threads = 0;
 };
 
-void add_engine_flags(CLI::App& command, EngineFlags& flags);
+// Predictions rest on the saved profile of `environment`.
+void add_engine_flags(CLI::App& command, EngineFlags& flags, const Environment& environment);
+
+// --kv: a type, or "auto", which allows all of them.
+Result<std::vector<placement::CacheType>> parse_cache_flag(const std::string& text);
 
 // `usable_bytes`: the memory that a percentage is taken of.
 Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64_t usable_bytes);

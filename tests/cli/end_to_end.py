@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import unittest
+import xml.etree.ElementTree
 
 HYPURA, DEMO = sys.argv[1], pathlib.Path(sys.argv[2])
 MODEL = str(DEMO / "demo-moe.gguf")
@@ -21,8 +22,9 @@ CASES = json.loads((DEMO / "expected.json").read_text())["cases"]
 STREAM = ["--mode", "stream", "--weights", "8MiB"]
 
 
-def hypura(*arguments, stdin=""):
-    return subprocess.run([HYPURA, *arguments], input=stdin, capture_output=True, text=True, timeout=240)
+def hypura(*arguments, stdin="", env=None):
+    environment = {**os.environ, **(env or {})}
+    return subprocess.run([HYPURA, *arguments], input=stdin, capture_output=True, text=True, timeout=240, env=environment)
 
 
 class Answers(unittest.TestCase):
@@ -195,6 +197,85 @@ class Tools(unittest.TestCase):
             self.assertEqual((ran.returncode, ran.stderr), (0, ""))
             self.assertIn("hypura", ran.stdout)
         self.assertRegex(hypura("--version").stdout, r"^hypura \d+\.\d+\.\d+\n$")
+
+
+class Plans(unittest.TestCase):
+    def test_plan_of_a_model(self):
+        with tempfile.TemporaryDirectory() as folder:
+            svg = os.path.join(folder, "map.svg")
+            ran = hypura("plan", MODEL, "--weights", "8MiB", "--json", "--svg", svg, env={"XDG_CACHE_HOME": folder})
+            self.assertEqual(ran.returncode, 0, ran.stderr)
+            report = json.loads(ran.stdout)
+            picture = xml.etree.ElementTree.parse(svg).getroot()
+        plan = report["plan"]
+        self.assertEqual(plan["mode"], "stream")
+        self.assertFalse(plan["machine_measured"])
+        memory = plan["memory"]
+        self.assertLessEqual(memory["resident_bytes"] + memory["pool_bytes"] + memory["ring_bytes"], 8 << 20)
+        held = sum(layer["resident_bytes"] for layer in plan["layers"])
+        self.assertEqual(held, memory["resident_bytes"])
+        self.assertEqual(held + plan["disk_bytes"], report["tensor_bytes"])
+        self.assertGreater(plan["prediction"]["decode_tokens_per_second"], 0)
+        self.assertTrue(picture.tag.endswith("svg"))
+        rows = [text for text in picture.iter() if text.tag.endswith("text") and text.text.isdigit()]
+        self.assertEqual(len(rows), report["shape"]["layers"])
+
+    # The plan is made before anything is loaded; the engine's own layout must come out close to it.
+    def test_plan_matches_what_the_engine_does(self):
+        plan = json.loads(hypura("plan", MODEL, "--weights", "12MiB", "--json").stdout)["plan"]
+        with tempfile.TemporaryDirectory() as folder:
+            stats = os.path.join(folder, "stats.json")
+            ran = hypura("run", MODEL, "-p", "x", "-n", "2", "--weights", "12MiB", "--stats", stats, env={"XDG_CACHE_HOME": folder})
+            self.assertEqual(ran.returncode, 0, ran.stderr)
+            done = json.loads(pathlib.Path(stats).read_text())
+        self.assertEqual(done["mode"], plan["mode"])
+        self.assertIn("tok/s is predicted with", done["reason"])
+        self.assertEqual(done["batch_tokens"], plan["batch_tokens"])
+        self.assertAlmostEqual(done["memory"]["resident_bytes"] / plan["memory"]["resident_bytes"], 1, delta=0.05)
+        planned_slots = plan["memory"]["pool_bytes"] + plan["memory"]["ring_bytes"]
+        self.assertAlmostEqual(done["memory"]["slot_bytes"] / planned_slots, 1, delta=0.05)
+
+    def test_plan_in_words(self):
+        text = hypura("plan", MODEL, "--weights", "8MiB").stdout
+        for word in ("expert pool", "predicted", "decode", "modes", "what would change it", "4 GiB more memory"):
+            self.assertIn(word, text)
+
+    def test_estimate_of_what_is_not_here(self):
+        def tokens_per_second(*flags):
+            ran = hypura("estimate", "--like", "qwen3-30b-a3b", "--json", *flags)
+            self.assertEqual(ran.returncode, 0, ran.stderr)
+            return json.loads(ran.stdout)["plan"]["prediction"]["decode_tokens_per_second"]
+
+        slow = tokens_per_second("--ram", "6GiB", "--disk", "1GB/s")
+        self.assertGreater(tokens_per_second("--ram", "6GiB", "--disk", "4GB/s"), slow)
+        self.assertGreater(tokens_per_second("--ram", "40GiB", "--disk", "1GB/s"), slow)
+
+    def test_profile_is_measured_once_and_used(self):
+        with tempfile.TemporaryDirectory() as folder:
+            env = {"XDG_CACHE_HOME": folder}
+            first = json.loads(hypura("profile", folder, "--json", env=env).stdout)
+            saved = pathlib.Path(folder, "hypura", "profile.json")
+            self.assertEqual(json.loads(saved.read_text()), first)
+            self.assertEqual(json.loads(hypura("profile", folder, "--json", env=env).stdout), first)
+            self.assertIn("q4_K", [rate["format"] for rate in first["devices"][0]["matmul"]])
+            self.assertTrue(first["disks"][0]["reads"])
+            self.assertTrue(json.loads(hypura("plan", MODEL, "--json", env=env).stdout)["plan"]["machine_measured"])
+            saved.write_text(saved.read_text().replace(first["fingerprint"], "another machine"))
+            self.assertFalse(json.loads(hypura("plan", MODEL, "--json", env=env).stdout)["plan"]["machine_measured"])
+
+    def test_doctor(self):
+        ran = hypura("doctor", MODEL, "--json")
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        subjects = {line["subject"]: line for line in json.loads(ran.stdout)}
+        self.assertEqual(subjects["processor"]["verdict"], "good")
+        self.assertIn("direct reads", subjects)
+        self.assertIn("io_uring", hypura("doctor", str(DEMO)).stdout)
+
+    def test_smaller_caches_run_when_allowed(self):
+        for cache_type in ("q8_0", "q4_0", "auto"):
+            ran = hypura("run", MODEL, "-p", "What is 7 plus 8?", "-n", "5", "--kv", cache_type)
+            self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertEqual(hypura("run", MODEL, "-p", "x", "--kv", "f8").returncode, 2)
 
 
 class Errors(unittest.TestCase):

@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t kUsable = 8 * kGiB;
 
-EngineFlags flags_with(std::string EngineFlags::* field, std::string text) {
+EngineFlags flags_with(std::string EngineFlags::*field, std::string text) {
     EngineFlags flags;
     flags.*field = std::move(text);
     return flags;
@@ -21,6 +21,15 @@ ErrorCode error_of(const EngineFlags& flags) {
     const auto options = to_engine_options(flags, kUsable);
     EXPECT_FALSE(options.has_value());
     return options ? ErrorCode::kInternal : options.error().code;
+}
+
+TEST(CacheFlag, NamesATypeOrAllowsAll) {
+    using placement::CacheType;
+    EXPECT_EQ(parse_cache_flag("f16").value(), std::vector{CacheType::kF16});
+    EXPECT_EQ(parse_cache_flag("q8_0").value(), std::vector{CacheType::kQ8_0});
+    EXPECT_EQ(parse_cache_flag("auto").value().size(), 3u);
+    EXPECT_EQ(parse_cache_flag("q5").error().code, ErrorCode::kInvalidArgument);
+    EXPECT_EQ(to_engine_options(EngineFlags{}, 1).value().cache_types, std::vector{CacheType::kF16});
 }
 
 TEST(EngineOptions, DefaultsLeaveTheDecisionToTheEngine) {
