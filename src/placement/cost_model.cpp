@@ -23,14 +23,16 @@ constexpr double kFaultBytes = 128.0 * kKiB;
 constexpr double kFaultEfficiency = 0.5;
 constexpr double kLoadDepth = 8;
 // Of the bandwidth that the disk has by itself, while the processor computes: both use the same memory, and on small
-// machines the same cores. Others found 0.80 to 0.85; docs/placement.md has our own figures.
-constexpr double kShareWhileComputing = 0.8;
+// machines the same cores. Fitted; docs/placement.md has the figures.
+constexpr double kShareWhileComputing = 0.9;
+// Of the rate that a product has by itself, between all the other nodes of a token. Fitted likewise.
+constexpr double kProductShare = 0.8;
 
 const ComputeDevice& processor(const CostInputs& inputs) { return inputs.machine.devices.front(); }
 
 double seconds_for(const CostInputs& inputs, double bytes, const std::string& format, double tokens, ProductKind kind) {
     const double rate = weight_rate(processor(inputs), format, kind, tokens);
-    return rate > 0 ? bytes / rate : 0;
+    return rate > 0 ? bytes / (rate * kProductShare) : 0;
 }
 
 double layers_with_experts(const CostInputs& inputs) { return static_cast<double>(inputs.demand.experts.size()); }
