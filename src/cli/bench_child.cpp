@@ -83,11 +83,15 @@ public:
         : engine_(engine), session_(session), case_(bench_case), repeat_(repeat), tokens_(engine) {}
 
     Result<Stretch> run() { return case_.decode ? run_decode() : run_prompt(); }
+    int64_t first_logits_us() const { return first_logits_us_; }
+    uint64_t first_logits_bytes() const { return first_logits_bytes_; }
 
 private:
     // llama-bench: the prompt once as a warm-up, then another one with an empty history.
     Result<Stretch> run_prompt() {
         HYPURA_TRY(evaluate(tokens_.prompt(case_.tokens)));
+        first_logits_us_ = now_us();
+        first_logits_bytes_ = cost_of(::getpid()).read_bytes;
         session_.clear();
         return measure(tokens_.prompt(case_.tokens), case_.tokens, 0);
     }
@@ -147,6 +151,8 @@ private:
     const bool repeat_;
     LlamaBenchTokens tokens_;
     std::vector<engine::Token> prompt_;
+    int64_t first_logits_us_ = 0;  // prompt cases: when the warm-up was done
+    uint64_t first_logits_bytes_ = 0;
 };
 
 std::vector<std::array<uint64_t, 3>> streamed_slices(const engine::Engine& engine) {
@@ -179,11 +185,15 @@ ChildReport describe(const engine::Report& report) {
 }  // namespace
 
 Status run_bench_child(const EngineFlags& flags, const BenchCase& bench_case, bool repeat) {
+    const int64_t begin_us = now_us();
     HYPURA_ASSIGN(const engine::EngineOptions options, to_engine_options(flags));
     HYPURA_ASSIGN(const auto engine, engine::Engine::open(options));
     HYPURA_ASSIGN(const auto session, engine->new_session());
     ChildReport report = describe(engine->report());
-    HYPURA_ASSIGN(report.measured, ChildRun(*engine, *session, bench_case, repeat).run());
+    ChildRun run(*engine, *session, bench_case, repeat);
+    HYPURA_ASSIGN(report.measured, run.run());
+    if (run.first_logits_us() > 0) report.cold_us = run.first_logits_us() - begin_us;
+    report.cold_bytes = run.first_logits_bytes();
     report.slices = streamed_slices(*engine);
     return print_text(nlohmann::json(report).dump() + "\n");
 }

@@ -84,6 +84,14 @@ void add_cache(Metrics& metrics, const Stretch& stretch) {
                          stretch.prefetches == 0 ? kUnknown : ratio(as_double(stretch.prefetch_wasted), missed + used));
 }
 
+// Opening included. What of it reading explains is bytes over the ceiling.
+void add_cold_start(Metrics& metrics, const OurRun& run) {
+    const bool known = run.report.cold_us > 0;
+    metrics.emplace_back("cold_first_token_us", known ? as_double(run.report.cold_us) : kUnknown);
+    metrics.emplace_back(
+        "cold_io_us", known ? ratio(as_double(run.report.cold_bytes) * 1e6, run.ceiling_bytes_per_second) : kUnknown);
+}
+
 void add_cost(Metrics& metrics, const Stretch& stretch, const ComputeFloor& floor) {
     metrics.emplace_back("io_cpu_seconds_per_gib", io_cpu_seconds_per_gib(stretch, floor));
     metrics.emplace_back("minor_faults_per_token", as_double(stretch.minor_faults) / stretch.tokens);
@@ -106,6 +114,7 @@ Metrics metrics_of(const OurRun& run, const ComputeFloor& floor) {
     add_roofline(metrics, run, times);
     add_cache(metrics, run.report.measured);
     add_cost(metrics, run.report.measured, floor);
+    add_cold_start(metrics, run);
     return metrics;
 }
 

@@ -37,8 +37,8 @@ std::string head_text(const BenchResult& result) {
 }
 
 std::string rates_line(std::string_view name, const std::vector<double>& rates, double ours) {
-    std::string text =
-        std::format("  {:<20} {:>9.2f} tok/s  spread {:>5.1f}%", name, median(rates), 100 * spread(rates));
+    std::string text = std::format("  {:<20} {:>9.2f} tok/s  ", name, median(rates));
+    text += rates.size() < 2 ? std::string("one run      ") : std::format("spread {:>5.1f}%", 100 * spread(rates));
     return text + (ours > 0 ? std::format("  hypura is {:.2f}x\n", ours / median(rates)) : std::string("\n"));
 }
 
@@ -78,6 +78,15 @@ std::string cache_text(const Metrics& metrics) {
         number(metric(metrics, "io_cpu_seconds_per_gib"), 3), number(metric(metrics, "minor_faults_per_token"), 1),
         number(metric(metrics, "major_faults_per_token"), 2),
         bytes_or_dash(metric(metrics, "process_bytes_per_token")));
+}
+
+// Where the page cache was dropped, this is a cold start.
+std::string start_text(const Metrics& metrics) {
+    const double start_us = metric(metrics, "cold_first_token_us");
+    if (std::isnan(start_us)) return "";
+    return std::format(
+        "  first token {} s after the start of the program; what it read takes {} s at the disk's rate\n",
+        number(start_us / 1e6, 2), number(metric(metrics, "cold_io_us") / 1e6, 2));
 }
 
 std::string mode_text(const CaseResult& result) {
@@ -163,7 +172,7 @@ std::string bench_text(const BenchResult& result) {
         const Metrics metrics = median_metrics(entry);
         text += "\n" + entry.bench_case.name() + "\n" + speed_text(entry);
         if (metrics.empty()) continue;
-        text += mode_text(entry) + roofline_text(metrics, entry.floor) + cache_text(metrics);
+        text += mode_text(entry) + roofline_text(metrics, entry.floor) + cache_text(metrics) + start_text(metrics);
     }
     return text;
 }

@@ -76,6 +76,8 @@ class Bench(InAFolder):
         prompt, decode = result["cases"]
         for run in prompt["runs"]:
             self.check_run(run, 8)
+            self.assertGreater(run["report"]["cold_us"], run["report"]["load_us"])
+            self.assertGreaterEqual(run["report"]["cold_bytes"], run["report"]["resident_bytes"])
         for run in decode["runs"]:
             self.check_run(run, 6)
             measured = run["report"]["measured"]

@@ -77,6 +77,16 @@ TEST(BenchMetrics, FollowTheirFormulas) {
     // 30 ms of system time, of which 10 would have been needed anyway.
     EXPECT_DOUBLE_EQ(metric(metrics, "io_cpu_seconds_per_gib"), 0.02 / (500.0 / 1024));
     EXPECT_DOUBLE_EQ(metric(metrics, "major_faults_per_token"), 0.5);
+    EXPECT_TRUE(std::isnan(metric(metrics, "cold_first_token_us")));  // a decode case
+}
+
+TEST(BenchMetrics, AColdStartIsMeasuredAgainstTheCeiling) {
+    OurRun run = streaming_run();
+    run.report.cold_us = 3'000'000;
+    run.report.cold_bytes = 2 * kGiB;
+    const Metrics metrics = metrics_of(run, {.how = "unknown"});
+    EXPECT_DOUBLE_EQ(metric(metrics, "cold_first_token_us"), 3e6);
+    EXPECT_DOUBLE_EQ(metric(metrics, "cold_io_us"), 2e6);
 }
 
 TEST(BenchMetrics, WhatIsNotKnownIsNotANumber) {
