@@ -47,6 +47,15 @@ Mode from_plan_mode(placement::PlanMode mode) {
     return Mode::kStream;
 }
 
+constexpr uint32_t kMostSequences = 128;  // libllama's own limit, running and kept ones together, is 256
+
+Status check_sequences(const EngineOptions& options) {
+    if (options.sequences == 0 || options.sequences > kMostSequences || options.kept_prefixes > kMostSequences)
+        return fail(ErrorCode::kInvalidArgument, "sequences must be 1 to {}, and kept prefixes at most {}",
+                    kMostSequences, kMostSequences);
+    return {};
+}
+
 class LlamaEngine final : public Engine {
 public:
     Status open(const EngineOptions& options);
@@ -55,8 +64,9 @@ public:
         if (runtime_.session_lives) return fail(ErrorCode::kInvalidArgument, "the engine has a session already");
         return make_session(runtime_);
     }
-    Result<std::unique_ptr<BatchEngine>> new_batch(const BatchOptions&) override {
-        return fail(ErrorCode::kUnsupportedModel, "batches are not written yet");
+    Result<std::unique_ptr<BatchEngine>> new_batch(const BatchOptions& options) override {
+        if (runtime_.session_lives) return fail(ErrorCode::kInvalidArgument, "the engine has a session already");
+        return make_batch(*this, runtime_, options);
     }
     const gguf::ModelFile& file() const override { return runtime_.file; }
     const gguf::ModelShape& shape() const override { return runtime_.shape; }
@@ -74,6 +84,7 @@ public:
     std::optional<std::string> chat_template_source() const override;
     Token bos_token() const override { return llama_vocab_bos(vocab()); }
     Token eos_token() const override { return llama_vocab_eos(vocab()); }
+    const llama_vocab* llama_vocabulary() const override { return vocab(); }
     bool adds_bos() const override { return llama_vocab_get_add_bos(vocab()); }
 
 private:
@@ -90,6 +101,7 @@ private:
 Status LlamaEngine::open(const EngineOptions& requested) {
     const int64_t begin_us = now_us();
     EngineOptions options = requested;
+    HYPURA_TRY(check_sequences(options));
     HYPURA_ASSIGN(runtime_.file, gguf::open_model(options.model_path));
     if (runtime_.file.tensors.empty())
         return fail(ErrorCode::kUnsupportedModel, "{}: holds no tensors (a vocabulary only?)", options.model_path);

@@ -27,6 +27,8 @@
 #include <string_view>
 #include <vector>
 
+struct llama_vocab;
+
 namespace hypura::engine {
 
 using Token = int32_t;
@@ -55,6 +57,8 @@ struct EngineOptions {
     uint64_t weights_bytes = 0;   // resident weights and slots alone; 0: what ram_bytes leaves
     uint32_t context_tokens = 0;  // of all sequences together; 0: the model's training context, at most 4096
     uint32_t sequences = 1;       // that may run at once in a BatchEngine, 1 to 128
+    uint32_t kept_prefixes = 0;   // at most 128 ended ones that stay in the KV cache beside the running ones, while
+                                 // there is room; with 0 they stay until a new one takes their place
     uint32_t batch_tokens = 512;  // most tokens a pass; lowered where a layer's experts would not fit the slots
     uint32_t threads = 0;         // 0: usable cores
     std::string profile_file;  // saved rates of this machine (placement/machine.h); empty, or none there: assumed ones
@@ -81,6 +85,7 @@ struct Report {
     uint64_t context_bytes = 0;              // KV cache and libllama's compute buffers; 0: not measured (plain modes)
     uint64_t ram_bytes = 0;                  // the budget that was applied; 0: none
     uint32_t batch_tokens = 0;               // after lowering
+    uint32_t sequences = 0;                  // that may run at once
     bool direct_io = false;
     std::string reader;  // "io_uring", "pread"; empty when nothing is streamed
     int64_t load_us = 0;
@@ -161,6 +166,7 @@ public:
     virtual Token bos_token() const = 0;  // -1: none
     virtual Token eos_token() const = 0;
     virtual bool adds_bos() const = 0;
+    virtual const llama_vocab* llama_vocabulary() const = 0;  // for this folder alone
 };
 
 }  // namespace hypura::engine

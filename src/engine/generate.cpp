@@ -71,7 +71,7 @@ Status Answer::read_prompt(std::span<const Token> prompt) {
 
 Status Answer::decode() {
     while (!ended_) {
-        const Token token = sampler_.sample(session_.logits(0));
+        HYPURA_ASSIGN(const Token token, sampler_.sample(session_.logits(0)));
         take_token(token);
         check_limits();
         if (!ended_) HYPURA_TRY(evaluate_one(token));

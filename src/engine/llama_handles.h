@@ -18,6 +18,7 @@ struct LlamaDeleter {
 using ModelHandle = std::unique_ptr<llama_model, LlamaDeleter>;
 using BackendHandle = std::unique_ptr<ggml_backend, LlamaDeleter>;
 using GgmlContextHandle = std::unique_ptr<ggml_context, LlamaDeleter>;
+using SamplerHandle = std::unique_ptr<llama_sampler, LlamaDeleter>;
 using ContextHandle = std::unique_ptr<llama_context, LlamaDeleter>;
 
 }  // namespace hypura::engine

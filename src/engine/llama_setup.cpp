@@ -58,7 +58,16 @@ ggml_type ggml_cache_type(placement::CacheType type) {
     return GGML_TYPE_F16;
 }
 
+// Running sequences, and kept ones where those cost nothing: each recurrent state takes memory of its own.
+uint32_t sequence_slots(const Runtime& runtime, const EngineOptions& options) {
+    return options.sequences + (history_can_be_cut(*runtime.model) ? options.kept_prefixes : 0);
+}
+
 }  // namespace
+
+bool history_can_be_cut(const llama_model& model) {
+    return !llama_model_is_recurrent(&model) && !llama_model_is_hybrid(&model);
+}
 
 Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths, llama_load_mode load_mode,
                         bool repack) {
@@ -80,12 +89,16 @@ Status make_context(Runtime& runtime, const EngineOptions& options, uint32_t bat
     params.n_ctx = context_tokens(runtime, options);
     params.n_batch = params.n_ubatch = batch_tokens;
     params.type_k = params.type_v = ggml_cache_type(options.cache_types.front());
+    params.n_seq_max = sequence_slots(runtime, options);
+    params.kv_unified = true;  // one pool of cells, and batches of unequal sequences in one graph
+    params.n_outputs_max = std::max(batch_tokens, params.n_seq_max);
     params.n_threads = params.n_threads_batch = static_cast<int32_t>(threads);
     params.cb_eval = runtime.view ? EvalSwitch::on_eval : nullptr;
     params.cb_eval_user_data = &runtime.eval;
     params.abort_callback = EvalSwitch::on_abort;
     params.abort_callback_data = &runtime.eval;
     params.no_perf = true;
+    params.pooling_type = LLAMA_POOLING_TYPE_NONE;  // rows of tokens; EmbeddingRequest pools them itself
     params.embeddings = !llama_model_has_decoder(runtime.model.get());  // encoders have nothing else to give
     runtime.context.reset();
     runtime.context.reset(llama_init_from_model(runtime.model.get(), params));
@@ -94,6 +107,7 @@ Status make_context(Runtime& runtime, const EngineOptions& options, uint32_t bat
                     take_llama_complaints());
     runtime.report.batch_tokens = batch_tokens;
     runtime.report.context_tokens = params.n_ctx;
+    runtime.report.sequences = options.sequences;
     return {};
 }
 
@@ -102,23 +116,6 @@ std::vector<Pass> passes_of(const llama_model& model) {
     if (llama_model_has_encoder(&model)) passes.push_back(Pass::kEncode);
     if (llama_model_has_decoder(&model)) passes.push_back(Pass::kDecode);
     return passes;
-}
-
-int run_batch(Runtime& runtime, Pass pass, std::span<const Token> tokens, uint32_t position, bool all_logits) {
-    const auto count = static_cast<int32_t>(tokens.size());
-    llama_batch batch = llama_batch_init(count, 0, 1);
-    batch.n_tokens = count;
-    for (int32_t i = 0; i < count; ++i) {
-        batch.token[i] = tokens[static_cast<size_t>(i)];
-        batch.pos[i] = static_cast<llama_pos>(position) + i;
-        batch.n_seq_id[i] = 1;
-        batch.seq_id[i][0] = 0;
-        batch.logits[i] = static_cast<int8_t>(all_logits || i + 1 == count);
-    }
-    llama_context* const context = runtime.context.get();
-    const int result = pass == Pass::kDecode ? llama_decode(context, batch) : llama_encode(context, batch);
-    llama_batch_free(batch);
-    return result;
 }
 
 }  // namespace hypura::engine

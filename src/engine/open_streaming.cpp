@@ -2,6 +2,7 @@
 #include "base/bytes.h"
 #include "engine/graph_capture.h"
 #include "engine/llama_library.h"
+#include "engine/pass.h"
 #include "engine/resident_loader.h"
 #include "engine/runtime.h"
 #include "hardware/memory.h"
@@ -67,7 +68,7 @@ Status capture_graphs(Runtime& runtime, GraphCapture& capture) {
     for (const size_t count : {size_t{1}, tokens.size()}) {
         for (const Pass pass : passes_of(*runtime.model)) {
             capture.begin_pass();
-            run_batch(runtime, pass, std::span(tokens).first(count), 0, true);
+            run_batch(runtime, pass, pass_of(std::span(tokens).first(count), 0, true));
         }
     }
     runtime.eval.abort = false;

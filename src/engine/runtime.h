@@ -43,14 +43,14 @@ Status make_context(Runtime& runtime, const EngineOptions& options, uint32_t bat
 Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths, llama_load_mode load_mode,
                         bool repack);
 
+// False for recurrent state: it is what all tokens so far made of it, and cannot forget some.
+bool history_can_be_cut(const llama_model& model);
+
 // What a model can run: decoders only decode, sentence encoders only encode, T5-like models do both.
 enum class Pass { kEncode, kDecode };
 std::vector<Pass> passes_of(const llama_model& model);
 
-// Runs one batch through libllama. 0 done, 1 no room in the context, 2 aborted, negative failed (llama_decode's
-// values).
-int run_batch(Runtime& runtime, Pass pass, std::span<const Token> tokens, uint32_t position, bool all_logits);
-
 std::unique_ptr<Session> make_session(Runtime& runtime);
+Result<std::unique_ptr<BatchEngine>> make_batch(const Engine& engine, Runtime& runtime, const BatchOptions& options);
 
 }  // namespace hypura::engine

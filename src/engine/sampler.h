@@ -1,5 +1,5 @@
 // Chooses the next token from logits: libllama's own sampler chain, in llama.cpp's usual order
-// (penalties, top-k, top-p, min-p, temperature, draw).
+// (biases, penalties, top-k, typical-p, top-p, min-p, temperature, draw), within a grammar if there is one.
 #pragma once
 
 #include "engine/engine.h"
@@ -47,21 +47,31 @@ struct TokenLogprob {
     float logprob = 0.0F;  // natural logarithm, of the softmax of the model's own logits, before biases and sampling
 };
 
+// The `count` likeliest tokens, best first, after the softmax of a row of logits; fewer where the row is shorter.
+std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, size_t count);
+float logprob_of(std::span<const float> logits, Token token);
+
 class Sampler {
 public:
+    // Errors: kInvalidArgument for options that mean nothing and grammars that do not parse (where and why, libllama
+    // only prints to stderr);
+    // kUnsupportedModel for a grammar over a model without a vocabulary.
     static Result<Sampler> create(const Engine& engine, const SamplingOptions& options);
     Sampler(Sampler&&) noexcept;
     Sampler& operator=(Sampler&&) noexcept;
     ~Sampler();
 
-    // Draws from [vocabulary_tokens] logits and remembers the token for the penalties.
-    Token sample(std::span<const float> logits);
-    void accept(Token token);  // a token of the prompt
-    void reset();
+    // Draws from [vocabulary_tokens] logits, and remembers the token for the penalties and the grammar.
+    // Errors: kInternal where the grammar allows no token at all.
+    Result<Token> sample(std::span<const float> logits);
+    void accept(Token token);  // a token of the prompt: the penalties see it, the grammar does not
 
 private:
     struct State;
     explicit Sampler(std::unique_ptr<State> state);
+    Token choose(std::span<const float> logits, bool within_grammar);
+    bool grammar_allows(Token token);
+
     std::unique_ptr<State> state_;
 };
 

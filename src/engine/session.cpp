@@ -1,5 +1,5 @@
 // One timeline of tokens over libllama's KV cache.
-#include "engine/llama_library.h"
+#include "engine/pass.h"
 #include "engine/runtime.h"
 
 #include <algorithm>
@@ -35,8 +35,6 @@ public:
 private:
     Status start_with_encoder(std::span<const Token> tokens);
     Status evaluate_pass(Pass pass, std::span<const Token> tokens, bool all_logits);
-    Status run_observed(Pass pass, std::span<const Token> tokens, bool all_logits);
-    Status error_of(int result) const;
     void keep_rows(size_t first_row, size_t end_row);
     const float* row(size_t index) const;
 
@@ -88,7 +86,7 @@ Status LlamaSession::start_with_encoder(std::span<const Token> tokens) {
 }
 
 Status LlamaSession::evaluate_pass(Pass pass, std::span<const Token> tokens, bool all_logits) {
-    HYPURA_TRY(run_observed(pass, tokens, all_logits));
+    HYPURA_TRY(run_pass(runtime_, pass, pass_of(tokens, position_, all_logits)));
     position_ += static_cast<uint32_t>(tokens.size());
     const bool decoder_follows = pass == Pass::kEncode && llama_model_has_decoder(runtime_.model.get());
     if (decoder_follows) return {};
@@ -97,28 +95,8 @@ Status LlamaSession::evaluate_pass(Pass pass, std::span<const Token> tokens, boo
     return {};
 }
 
-// A failed read matters more than libllama's own result: it computed with what was there.
-Status LlamaSession::run_observed(Pass pass, std::span<const Token> tokens, bool all_logits) {
-    WeightStreamer* const streamer = runtime_.streamer.get();
-    if (runtime_.observer != nullptr) runtime_.observer->pass_begins(static_cast<uint32_t>(tokens.size()));
-    if (streamer != nullptr) streamer->begin_pass();
-    const int result = run_batch(runtime_, pass, tokens, position_, all_logits);
-    if (streamer != nullptr) HYPURA_TRY(streamer->end_pass());
-    return error_of(result);
-}
-
-Status LlamaSession::error_of(int result) const {
-    if (result == 0) return {};
-    if (result == 2) return fail(ErrorCode::kCancelled, "cancelled");
-    if (result == 1) return fail(ErrorCode::kInvalidArgument, "the context of {} tokens is full", context_tokens());
-    return fail(ErrorCode::kInternal, "libllama failed with {}: {}", result, take_llama_complaints());
-}
-
 const float* LlamaSession::row(size_t index) const {
-    llama_context* const context = runtime_.context.get();
-    return llama_model_has_decoder(runtime_.model.get())
-               ? llama_get_logits_ith(context, static_cast<int32_t>(index))
-               : llama_get_embeddings_ith(context, static_cast<int32_t>(index));
+    return llama_model_has_decoder(runtime_.model.get()) ? logits_row(runtime_, index) : embedding_row(runtime_, index);
 }
 
 void LlamaSession::keep_rows(size_t first_row, size_t end_row) {
