@@ -64,20 +64,41 @@ Json to_json(std::span<const ChatMessage> messages) {
     return list;
 }
 
-std::string run_template(const Engine& engine, const Template& root, std::span<const ChatMessage> messages,
-                         bool add_generation_prompt) {
-    auto context = minja::Context::make(
-        minja::Value(Json{{"messages", to_json(messages)}, {"add_generation_prompt", add_generation_prompt}}));
+// What a template is given, beside the texts of special tokens.
+struct Variables {
+    Json messages = Json::array();
+    Json tools;     // null: none
+    Json further = Json::object();
+    bool add_generation_prompt = true;
+
+    Variables with(Json other_messages) const {
+        Variables copy = *this;
+        copy.messages = std::move(other_messages);
+        return copy;
+    }
+};
+
+std::string run_template(const Engine& engine, const Template& root, const Variables& variables) {
+    auto context = minja::Context::make(minja::Value(
+        Json{{"messages", variables.messages}, {"add_generation_prompt", variables.add_generation_prompt}}));
     context->set("bos_token", minja::Value(token_text(engine, engine.bos_token())));
     context->set("eos_token", minja::Value(token_text(engine, engine.eos_token())));
     context->set("strftime_now", strftime_now());
+    if (!variables.tools.is_null()) context->set("tools", minja::Value(variables.tools));
+    for (const auto& [name, value] : variables.further.items()) context->set(name, minja::Value(value));
     return root->render(context);
 }
 
 // ---- templates without a system role -------------------------------------------------------------------------------
 
-bool has_system(std::span<const ChatMessage> messages) {
-    return !messages.empty() && messages.front().role == "system" && !messages.front().content.empty();
+std::string text_of(const Json& message, const char* key) {
+    const auto entry = message.find(key);
+    return entry != message.end() && entry->is_string() ? entry->get<std::string>() : std::string();
+}
+
+bool has_system(const Json& messages) {
+    return !messages.empty() && text_of(messages.front(), "role") == "system" &&
+           !text_of(messages.front(), "content").empty();
 }
 
 std::string_view trimmed(std::string_view text) {
@@ -87,47 +108,67 @@ std::string_view trimmed(std::string_view text) {
 }
 
 // Some templates (Gemma's) refuse a system message, others drop it silently: its text then leads the first question.
-std::vector<ChatMessage> fold_system_into_user(std::span<const ChatMessage> messages) {
-    std::vector<ChatMessage> folded(messages.begin() + 1, messages.end());
-    const auto user = std::ranges::find(folded, "user", &ChatMessage::role);
+Json fold_system_into_user(const Json& messages) {
+    Json folded = Json::array();
+    folded.insert(folded.end(), messages.begin() + 1, messages.end());
+    const std::string system = text_of(messages.front(), "content");
+    const auto user =
+        std::ranges::find_if(folded, [](const Json& message) { return text_of(message, "role") == "user"; });
     if (user == folded.end())
-        folded.insert(folded.begin(), {"user", messages.front().content});
+        folded.insert(folded.begin(), Json{{"role", "user"}, {"content", system}});
     else
-        user->content = messages.front().content + "\n\n" + user->content;
+        (*user)["content"] = system + "\n\n" + text_of(*user, "content");
     return folded;
 }
 
 // Empty when the template threw or left the system message out.
-std::optional<std::string> try_with_system(const Engine& engine, const Template& root,
-                                           std::span<const ChatMessage> messages, bool add_generation_prompt) {
+std::optional<std::string> try_with_system(const Engine& engine, const Template& root, const Variables& variables) {
     try {
-        std::string text = run_template(engine, root, messages, add_generation_prompt);
-        if (text.contains(trimmed(messages.front().content))) return text;
+        std::string text = run_template(engine, root, variables);
+        if (text.contains(trimmed(text_of(variables.messages.front(), "content")))) return text;
     } catch (const std::exception&) {
         // Not an error yet: the same messages without a system role may do.
     }
     return std::nullopt;
 }
 
-std::string render(const Engine& engine, const std::string& source, std::span<const ChatMessage> messages,
-                   bool add_generation_prompt) {
+std::string render(const Engine& engine, const std::string& source, const Variables& variables) {
     const Template root = parse_template(source);
-    if (!has_system(messages)) return run_template(engine, root, messages, add_generation_prompt);
-    if (auto text = try_with_system(engine, root, messages, add_generation_prompt)) return *std::move(text);
-    return run_template(engine, root, fold_system_into_user(messages), add_generation_prompt);
+    if (!has_system(variables.messages)) return run_template(engine, root, variables);
+    if (auto text = try_with_system(engine, root, variables)) return *std::move(text);
+    return run_template(engine, root, variables.with(fold_system_into_user(variables.messages)));
+}
+
+Result<std::string> render_variables(const Engine& engine, const Variables& variables) {
+    HYPURA_ASSIGN(const std::string source, template_source(engine));
+    try {
+        return render(engine, source, variables);
+    } catch (const std::exception& error) {
+        return fail(ErrorCode::kUnsupportedModel, "the model's chat template failed: {}; use --raw to do without it",
+                    error.what());
+    }
+}
+
+Result<Json> parse_json(const std::string& text, Json otherwise) {
+    if (text.empty()) return otherwise;
+    Json json = Json::parse(text, nullptr, false);
+    if (json.is_discarded()) return fail(ErrorCode::kInvalidArgument, "the input of the chat template is not JSON");
+    return json;
 }
 
 }  // namespace
 
 Result<std::string> render_chat(const Engine& engine, std::span<const ChatMessage> messages,
                                 bool add_generation_prompt) {
-    HYPURA_ASSIGN(const std::string source, template_source(engine));
-    try {
-        return render(engine, source, messages, add_generation_prompt);
-    } catch (const std::exception& error) {
-        return fail(ErrorCode::kUnsupportedModel, "the model's chat template failed: {}; use --raw to do without it",
-                    error.what());
-    }
+    return render_variables(engine, {to_json(messages), nullptr, Json::object(), add_generation_prompt});
+}
+
+Result<std::string> render_template(const Engine& engine, const TemplateInput& input) {
+    Variables variables{.add_generation_prompt = input.add_generation_prompt};
+    HYPURA_ASSIGN(variables.messages, parse_json(input.messages, Json::array()));
+    HYPURA_ASSIGN(variables.tools, parse_json(input.tools, nullptr));
+    HYPURA_ASSIGN(variables.further, parse_json(input.variables, Json::object()));
+    return render_variables(engine, variables);
 }
 
 }  // namespace hypura::engine

@@ -1,0 +1,33 @@
+// How one request is answered in one dialect: native events become bytes.
+//
+// One object a request; it remembers what a stream has said so far. Calls come from one thread at a time.
+#pragma once
+
+#include "server/request.h"
+
+#include <memory>
+#include <string>
+
+namespace hypura::server {
+
+class Reply {
+public:
+    virtual ~Reply() = default;
+
+    // ---- a stream: begin, then event after event; the bytes of one call belong together and are flushed at once ----
+    virtual std::string stream_type() const = 0;  // Content-Type
+    virtual std::string begin() { return {}; }    // before the first event or keep_alive
+    virtual std::string event(const Event& event) = 0;
+    // Bytes that say "still here" and that every client ignores; sent when nothing else was for a while.
+    virtual std::string keep_alive() = 0;
+
+    // ---- in one piece ------------------------------------------------------------------------------------------------
+    virtual std::string whole(const Answer& answer) = 0;
+    // The body of a response that is nothing but this error.
+    virtual std::string error(const ApiError& error) = 0;
+};
+
+// White space before a JSON document is no part of it: how a reply in one piece says "still here".
+inline constexpr std::string_view kBlankKeepAlive = " \n";
+
+}  // namespace hypura::server
