@@ -36,6 +36,7 @@ struct Environment {
 
 struct CommandContext {
     Environment environment;
+    std::string version;  // "0.1.0"
     std::function<Status()> action;  // set by the subcommand that was chosen
 };
 
@@ -54,6 +55,7 @@ void add_bench(CLI::App& app, CommandContext& context);
 void add_trace(CLI::App& app, CommandContext& context);
 void add_simulate(CLI::App& app, CommandContext& context);
 void add_iobench(CLI::App& app, CommandContext& context);
+void add_serve(CLI::App& app, CommandContext& context);
 void add_make_model(CLI::App& app, CommandContext& context);
 void add_profile(CLI::App& app, CommandContext& context);
 

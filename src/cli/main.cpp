@@ -14,7 +14,7 @@ namespace hypura::cli {
 namespace {
 
 constexpr std::array kCommands = {
-    Command{add_run},    Command{add_bench},    Command{add_iobench}, Command{add_trace},      Command{add_simulate},
+    Command{add_run}, Command{add_serve},    Command{add_bench},    Command{add_iobench}, Command{add_trace},      Command{add_simulate},
     Command{add_verify}, Command{add_logits},   Command{add_plan},    Command{add_estimate},   Command{add_profile},
     Command{add_doctor}, Command{add_make_model},
 };
@@ -73,6 +73,7 @@ int report_parse_error(const CLI::App& app, const Environment& environment, cons
 int main_function(int argc, char** argv) {
     CommandContext context;
     context.environment = read_environment();
+    context.version = HYPURA_VERSION;
     CLI::App app("Runs GGUF language models that are larger than memory", "hypura");
     add_commands(app, context);
     try {

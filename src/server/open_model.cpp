@@ -1,0 +1,43 @@
+#include "server/open_model.h"
+
+#include "hardware/memory.h"
+
+#include <algorithm>
+
+namespace hypura::server {
+namespace {
+
+// Left to the rest of the machine where the budget was not named: as for one model (engine.cpp).
+constexpr uint64_t kMarginShare = 10;
+
+// 0 stays 0, "what is there", for a single model.
+Result<uint64_t> shared_budget(const OpenOptions& options, uint32_t nth) {
+    if (options.max_loaded <= 1) return options.engine.ram_bytes;
+    uint64_t whole_bytes = options.engine.ram_bytes;
+    if (whole_bytes == 0) {
+        HYPURA_ASSIGN(const hardware::MemoryLimits limits, hardware::memory_limits());
+        const uint64_t reachable = limits.usable_bytes() + hardware::process_memory().anonymous_bytes;
+        whole_bytes = reachable - reachable / kMarginShare;
+    }
+    return whole_bytes / options.max_loaded * (nth + 1);
+}
+
+}  // namespace
+
+Result<OpenedModel> open_for_serving(const OpenOptions& options, const ModelEntry& model, uint32_t nth) {
+    engine::EngineOptions engine_options = options.engine;
+    engine_options.model_path = model.path;
+    const uint64_t trained = model.shape.context_train;
+    engine_options.context_tokens =
+        trained == 0 ? options.context_tokens : static_cast<uint32_t>(std::min<uint64_t>(trained, options.context_tokens));
+    engine_options.sequences = options.sequences;
+    HYPURA_ASSIGN(engine_options.ram_bytes, shared_budget(options, nth));
+
+    OpenedModel opened;
+    opened.context_tokens = engine_options.context_tokens;
+    HYPURA_ASSIGN(opened.engine, engine::Engine::open(engine_options));
+    HYPURA_ASSIGN(opened.batch, opened.engine->new_batch({}));
+    return opened;
+}
+
+}  // namespace hypura::server

@@ -1,0 +1,59 @@
+#include "server/routes.h"
+
+
+#include <algorithm>
+
+namespace hypura::server {
+namespace {
+
+bool path_matches(const std::string& pattern, const std::string& path) {
+    if (pattern.ends_with('*')) return path.starts_with(pattern.substr(0, pattern.size() - 1));
+    return pattern == path;
+}
+
+std::string without_last_slash(std::string path) {
+    if (path.size() > 1 && path.ends_with('/')) path.pop_back();
+    return path;
+}
+
+}  // namespace
+
+uint32_t RouteOptions::usable_context(const ModelEntry& model) const {
+    const uint64_t trained = model.shape.context_train;
+    return trained == 0 ? context_tokens : static_cast<uint32_t>(std::min<uint64_t>(trained, context_tokens));
+}
+
+void Router::add(const std::string& method, const std::string& path, Handler handler) {
+    routes_.push_back({method, path, std::move(handler)});
+}
+
+HttpReply Router::dispatch(const HttpRequest& request) const {
+    const std::string method = request.method == "HEAD" ? "GET" : request.method;
+    const std::string path = without_last_slash(request.path);
+    bool known = false;
+    for (const Route& route : routes_) {
+        if (!path_matches(route.path, path)) continue;
+        if (route.method == method) return route.handler(request);
+        known = true;
+    }
+    if (known) return {.status = 405, .content_type = "text/plain", .body = "405 method not allowed"};
+    return {.status = 404, .content_type = "text/plain", .body = "404 page not found"};
+}
+
+Application::Application(Service& service, RouteOptions options)
+    : options_(std::move(options)), access_(options_.access) {
+    add_ollama_routes(router_, service, options_);
+    add_openai_routes(router_, service, options_);
+    add_anthropic_routes(router_, service, options_);
+    add_status_routes(router_, service, options_);
+}
+
+HttpReply Application::handle(const HttpRequest& request) const {
+    auto refused = access_.refuse_or_preflight(request);
+    HttpReply reply = refused ? *std::move(refused) : router_.dispatch(request);
+    access_.add_headers(request, reply);
+    reply.headers.emplace_back("Server", "hypura/" + options_.version);
+    return reply;
+}
+
+}  // namespace hypura::server
