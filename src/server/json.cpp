@@ -31,7 +31,7 @@ ApiResult<Json> parse_body(std::string_view body) {
 std::optional<Json> try_parse(std::string_view text) {
     Json json = Json::parse(text, nullptr, false);
     if (json.is_discarded()) return std::nullopt;
-    return json;
+    return std::optional<Json>(std::move(json));
 }
 
 std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }

@@ -271,7 +271,7 @@ std::vector<ModelPointer> ModelStore::scan_folder() {
         if (at.depth() >= kDeepest) at.disable_recursion_pending();
         const fs::path file = at->path();
         if (file.extension() != ".gguf" || file.filename().string().starts_with("mmproj")) continue;
-        const auto name = name_of_file(fs::relative(file, folder_, error));
+        const auto name = name_of_file(file.lexically_relative(folder_));
         if (!name) continue;
         if (auto model = read(file.string(), *name)) models.push_back(std::move(model));
     }

@@ -68,6 +68,13 @@ Json response_head(const Request& request) {
             {"metadata", Json::object()}};
 }
 
+// Joined as they were made: the operands of + may be evaluated in any order, and events are numbered.
+std::string in_order(std::initializer_list<std::string> pieces) {
+    std::string bytes;
+    for (const std::string& piece : pieces) bytes += piece;
+    return bytes;
+}
+
 class ResponsesReply final : public Reply {
 public:
     explicit ResponsesReply(const Request& request) : response_(response_head(request)) {}
@@ -77,8 +84,8 @@ public:
     std::string error(const ApiError& error) override { return dump(error_json(error)); }
 
     std::string begin() override {
-        return emit("response.created", {{"response", response_}}) +
-               emit("response.in_progress", {{"response", response_}});
+        return in_order({emit("response.created", {{"response", response_}}),
+                         emit("response.in_progress", {{"response", response_}})});
     }
     std::string event(const Event& event) override {
         return std::visit([this](const auto& e) { return bytes_for(e); }, event);
@@ -147,42 +154,43 @@ private:
 std::string ResponsesReply::open_reasoning() {
     open_ = Open::kReasoning;
     item_id_ = random_id("rs_", 24);
-    return item_event("response.output_item.added", {{"id", item_id_}, {"type", "reasoning"}, {"summary", Json::array()}}) +
-           emit("response.reasoning_summary_part.added",
-                of_item({{"summary_index", 0}, {"part", {{"type", "summary_text"}, {"text", ""}}}}));
+    const Json item = {{"id", item_id_}, {"type", "reasoning"}, {"summary", Json::array()}};
+    return in_order({item_event("response.output_item.added", item),
+                     emit("response.reasoning_summary_part.added",
+                          of_item({{"summary_index", 0}, {"part", {{"type", "summary_text"}, {"text", ""}}}}))});
 }
 
 std::string ResponsesReply::close_reasoning() {
     const Json part = {{"type", "summary_text"}, {"text", text_}};
-    return emit("response.reasoning_summary_text.done", of_item({{"summary_index", 0}, {"text", text_}})) +
-           emit("response.reasoning_summary_part.done", of_item({{"summary_index", 0}, {"part", part}})) +
-           close_item(reasoning_item(item_id_, text_));
+    return in_order({emit("response.reasoning_summary_text.done", of_item({{"summary_index", 0}, {"text", text_}})),
+                     emit("response.reasoning_summary_part.done", of_item({{"summary_index", 0}, {"part", part}})),
+                     close_item(reasoning_item(item_id_, text_))});
 }
 
 std::string ResponsesReply::open_message() {
     open_ = Open::kMessage;
     item_id_ = random_id("msg_", 24);
-    return item_event("response.output_item.added", message_item(item_id_, "in_progress", Json::array())) +
-           emit("response.content_part.added", of_item({{"content_index", 0}, {"part", text_part("")}}));
+    return in_order({item_event("response.output_item.added", message_item(item_id_, "in_progress", Json::array())),
+                     emit("response.content_part.added", of_item({{"content_index", 0}, {"part", text_part("")}}))});
 }
 
 std::string ResponsesReply::close_message() {
-    return emit("response.output_text.done",
-                of_item({{"content_index", 0}, {"text", text_}, {"logprobs", Json::array()}})) +
-           emit("response.content_part.done", of_item({{"content_index", 0}, {"part", text_part(text_)}})) +
-           close_item(message_item(item_id_, "completed", Json::array({text_part(text_)})));
+    return in_order({emit("response.output_text.done",
+                          of_item({{"content_index", 0}, {"text", text_}, {"logprobs", Json::array()}})),
+                     emit("response.content_part.done", of_item({{"content_index", 0}, {"part", text_part(text_)}})),
+                     close_item(message_item(item_id_, "completed", Json::array({text_part(text_)})))});
 }
 
 std::string ResponsesReply::bytes_for(const ThinkingEvent& e) {
     std::string bytes;
-    if (open_ != Open::kReasoning) bytes = close_open() + open_reasoning();
+    if (open_ != Open::kReasoning) bytes = in_order({close_open(), open_reasoning()});
     text_ += e.text;
     return bytes + emit("response.reasoning_summary_text.delta", of_item({{"summary_index", 0}, {"delta", e.text}}));
 }
 
 std::string ResponsesReply::bytes_for(const TextEvent& e) {
     std::string bytes;
-    if (open_ != Open::kMessage) bytes = close_open() + open_message();
+    if (open_ != Open::kMessage) bytes = in_order({close_open(), open_message()});
     text_ += e.text;
     return bytes + emit("response.output_text.delta",
                         of_item({{"content_index", 0}, {"delta", e.text}, {"logprobs", Json::array()}}));
@@ -207,7 +215,7 @@ void ResponsesReply::finish(const DoneEvent& done) {
 
 std::string ResponsesReply::bytes_for(const DoneEvent& e) {
     std::string bytes = close_open();
-    if (response_["output"].empty()) bytes += open_message() + close_message();
+    if (response_["output"].empty()) bytes += in_order({open_message(), close_message()});
     finish(e);
     const std::string type = e.finish == Finish::kLength ? "response.incomplete" : "response.completed";
     return bytes + emit(type, {{"response", response_}});
@@ -217,8 +225,8 @@ std::string ResponsesReply::bytes_for(const DoneEvent& e) {
 std::string ResponsesReply::bytes_for(const FailedEvent& e) {
     response_["status"] = "failed";
     response_["error"] = {{"code", "server_error"}, {"message", e.error.message}};
-    return emit("response.failed", {{"response", response_}}) +
-           emit("error", {{"code", "server_error"}, {"message", e.error.message}, {"param", nullptr}});
+    return in_order({emit("response.failed", {{"response", response_}}),
+                     emit("error", {{"code", "server_error"}, {"message", e.error.message}, {"param", nullptr}})});
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ HttpReply count_tokens(Service& service, const RouteOptions& options, const Http
 }  // namespace
 
 void add_anthropic_routes(Router& router, Service& service, const RouteOptions& options) {
-    constexpr Generator kMessages{anthropic::parse_messages, anthropic::messages_reply, error_body};
+    static constexpr Generator kMessages{anthropic::parse_messages, anthropic::messages_reply, error_body};
     router.add("POST", "/v1/messages",
                [&](const HttpRequest& http) { return generate(kMessages, service, options, http); });
     router.add("POST", "/v1/messages/count_tokens",

@@ -244,8 +244,8 @@ HttpReply embed(Service& service, const RouteOptions& options, const HttpRequest
 }  // namespace
 
 void add_ollama_routes(Router& router, Service& service, const RouteOptions& options) {
-    constexpr Generator kChat{ollama::parse_chat, ollama::chat_reply, ollama::error_body, ollama::only_loads};
-    constexpr Generator kGenerate{ollama::parse_generate, ollama::generate_reply, ollama::error_body, ollama::only_loads};
+    static constexpr Generator kChat{ollama::parse_chat, ollama::chat_reply, ollama::error_body, ollama::only_loads};
+    static constexpr Generator kGenerate{ollama::parse_generate, ollama::generate_reply, ollama::error_body, ollama::only_loads};
     router.add("GET", "/", [](const HttpRequest&) {
         return HttpReply{.content_type = "text/plain; charset=utf-8", .body = "Ollama is running"};
     });

@@ -61,9 +61,9 @@ HttpReply embeddings(Service& service, const RouteOptions& options, const HttpRe
 }  // namespace
 
 void add_openai_routes(Router& router, Service& service, const RouteOptions& options) {
-    constexpr Generator kChat{openai::parse_chat, openai::chat_reply, error_body};
-    constexpr Generator kCompletion{openai::parse_completion, openai::completion_reply, error_body};
-    constexpr Generator kResponses{openai::parse_responses, openai::responses_reply, error_body};
+    static constexpr Generator kChat{openai::parse_chat, openai::chat_reply, error_body};
+    static constexpr Generator kCompletion{openai::parse_completion, openai::completion_reply, error_body};
+    static constexpr Generator kResponses{openai::parse_responses, openai::responses_reply, error_body};
     router.add("GET", "/v1/models", [&](const HttpRequest&) { return models(service, options); });
     router.add("GET", "/v1/models/*", [&](const HttpRequest& http) { return one_model(service, options, http); });
     router.add("POST", "/v1/chat/completions",

@@ -331,22 +331,28 @@ ApiResult<std::string> grammar_of_tool_calls(ToolStyle style, const std::vector<
     return "root ::= " + before + "call" + more + after + "\ncall ::= " + joined_with(calls, " | ") + "\n" + rules + std::string(kBasicRules);
 }
 
+// Rules for free text up to and with `close`, character by character. What looked like the closing tag and was not may be
+// followed by the real one at once ("</thin</think>"): "near" begins anew at the tag's first character.
+static std::string rules_of_thought(std::string_view close) {
+    const auto class_without = [](std::initializer_list<char> characters) {
+        std::string text = "[^";
+        for (const char c : characters) text += c == ']' || c == '[' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+        return text + "]";
+    };
+    std::string near = literal(close);
+    for (size_t i = 1; i < close.size(); ++i)
+        near += " | " + literal(close.substr(0, i)) + " (" + class_without({close[i], close[0]}) + " thought | near)";
+    return "thought ::= " + class_without({close[0]}) + " thought | near\nnear ::= " + near + "\n";
+}
+
 std::string allow_thinking(std::string grammar, const TemplateFamily& family, bool begins_thinking) {
     if (!family.thinks || family.think_close.empty()) return grammar;
-    const std::string_view close = family.think_close;
-    // Anything that is not the closing tag, character by character.
-    std::string other;
-    for (size_t i = 0; i < close.size(); ++i) {
-        if (i > 0) other += " | " + literal(close.substr(0, i)) + " ";
-        const std::string next = close[i] == ']' || close[i] == '\\' ? std::string("\\") + close[i] : std::string(1, close[i]);
-        other += "[^" + next + "]";
-    }
     const std::string root = "root ::= ";
     grammar.replace(0, root.size(), "answer ::= ");
-    const std::string thought = "thought ::= (" + other + ")* " + literal(close) + " [ \\t\\r\\n]{0,4}\n";
-    const std::string head = begins_thinking ? root + "thought answer\n"
-                                             : root + "(" + literal(family.think_open) + " thought)? answer\n";
-    return head + thought + grammar;
+    const std::string gap = " [ \\t\\r\\n]{0,4} answer\n";
+    const std::string head = begins_thinking ? root + "thought" + gap
+                                             : root + "answer | " + literal(family.think_open) + " thought" + gap;
+    return head + rules_of_thought(family.think_close) + grammar;
 }
 
 }  // namespace hypura::server
