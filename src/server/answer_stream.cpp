@@ -10,10 +10,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kPatience{50};
 
 HttpReply error_reply(Reply& reply, const ApiError& error) {
-    HttpReply http{.status = error.status, .body = reply.error(error)};
-    // openai-node repeats a request after a 5xx: on a slow machine that is the last thing that anybody wants.
-    if (error.status >= 500 && error.status != 503) http.headers.emplace_back("x-should-retry", "false");
-    return http;
+    return {.status = error.status, .body = reply.error(error)};
 }
 
 class KeepAliveTimer {
@@ -156,9 +153,7 @@ HttpReply answer_later(std::function<std::optional<LateBody>(milliseconds patien
     while (Clock::now() < until && !options.client_gone()) {
         auto late = wait(kPatience);
         if (!late) continue;
-        HttpReply http{.status = late->status, .body = std::move(late->body)};
-        if (late->status >= 500 && late->status != 503) http.headers.emplace_back("x-should-retry", "false");
-        return http;
+        return {.status = late->status, .body = std::move(late->body)};
     }
     HttpReply http;
     http.stream = std::make_shared<LateStream>(std::move(wait), options.keep_alive);

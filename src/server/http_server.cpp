@@ -48,6 +48,12 @@ void fill(const HttpReply& from, httplib::Response& to) {
         from.content_type, [stream = from.stream](size_t, httplib::DataSink& sink) { return send_next(*stream, sink); });
 }
 
+// cpp-httplib compresses JSON for whoever accepts it, and a compressor holds back the few bytes that say "still here". It
+// has no switch for this; what the client accepts is the one thing that it asks. (The request is its own, not constant.)
+void refuse_compression(const httplib::Request& request) {
+    const_cast<httplib::Request&>(request).headers.erase("Accept-Encoding");
+}
+
 Result<int> parse_port(std::string_view text) {
     int port = 0;
     const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), port);
@@ -92,6 +98,7 @@ HttpServer::HttpServer(Handle handle) : state_(std::make_unique<State>()) {
     server.set_tcp_nodelay(true);
     const auto serve = [handle = std::move(handle)](const httplib::Request& request, httplib::Response& response) {
         fill(handle(to_request(request)), response);
+        refuse_compression(request);
     };
     server.Get(".*", serve).Post(".*", serve).Put(".*", serve).Patch(".*", serve).Delete(".*", serve).Options(".*", serve);
     server.set_exception_handler([](const httplib::Request&, httplib::Response& response, std::exception_ptr) {

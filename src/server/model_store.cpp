@@ -294,6 +294,10 @@ ApiResult<ModelPointer> ModelStore::find(std::string_view name) {
     if (!wanted) return refuse(400, "invalid model name");
     for (ModelPointer& model : list())
         if (lower(model->name) == lower(*wanted)) return std::move(model);
+    // Lists leave out what is no model; whoever asks for it is told why.
+    const std::string file = folder_.empty() ? std::string() : file_for(*wanted);
+    if (std::error_code error; !file.empty() && fs::exists(file, error))
+        if (const auto model = gguf::open_model(file); !model) return std::unexpected(ApiError(model.error()));
     return std::unexpected(model_not_found(name));
 }
 

@@ -52,6 +52,8 @@ HttpReply Application::handle(const HttpRequest& request) const {
     auto refused = access_.refuse_or_preflight(request);
     HttpReply reply = refused ? *std::move(refused) : router_.dispatch(request);
     access_.add_headers(request, reply);
+    // openai-node repeats a request after a 5xx: on a slow machine that is the last thing that anybody wants.
+    if (reply.status >= 500 && reply.status != 503) reply.headers.emplace_back("x-should-retry", "false");
     reply.headers.emplace_back("Server", "hypura/" + options_.version);
     return reply;
 }

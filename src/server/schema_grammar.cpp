@@ -212,6 +212,9 @@ ApiResult<std::string> SchemaWriter::object_body(const Json& schema) {
     const Json* properties = find(schema, "properties");
     if (properties == nullptr || !properties->is_object() || properties->empty()) {
         const Json* more = find(schema, "additionalProperties");
+        // A list of properties that is empty is how tools say that they take none.
+        const bool none = more == nullptr ? properties != nullptr : *more == false;
+        if (none) return std::string("\"{\" ws \"}\"");
         if (more == nullptr || more->is_boolean()) return std::string("object");
         HYPURA_ASSIGN(const std::string value, rule_for(*more));
         const std::string pair = "string ws \":\" ws " + value;

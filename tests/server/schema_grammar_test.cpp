@@ -25,6 +25,15 @@ TEST(SchemaGrammar, Objects) {
     EXPECT_FALSE(accepts(schema, R"({"name":"Mia","age":3} and more)"));
 }
 
+TEST(SchemaGrammar, ObjectsWithoutProperties) {
+    EXPECT_TRUE(accepts(R"({"type":"object"})", R"({"any":[1]})"));
+    EXPECT_FALSE(accepts(R"({"type":"object","properties":{}})", R"({"any":1})"));
+    EXPECT_TRUE(accepts(R"({"type":"object","properties":{}})", "{}"));
+    EXPECT_FALSE(accepts(R"({"type":"object","additionalProperties":false})", R"({"any":1})"));
+    EXPECT_TRUE(accepts(R"({"type":"object","additionalProperties":{"type":"integer"}})", R"({"any":1,"b":2})"));
+    EXPECT_FALSE(accepts(R"({"type":"object","additionalProperties":{"type":"integer"}})", R"({"any":"x"})"));
+}
+
 TEST(SchemaGrammar, OptionalMembersKeepTheirCommas) {
     const std::string schema =
         R"({"type":"object","properties":{"a":{"type":"null"},"b":{"type":"null"},"c":{"type":"null"}}})";

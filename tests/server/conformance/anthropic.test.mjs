@@ -81,8 +81,8 @@ check(15, 'anthropic', 'a prompt longer than the context is refused', async () =
 check(16, 'anthropic', 'abort ends the generation within a token', async () => {
   const before = await metric(server.url, 'requests_cancelled_total');
   const stream = client.messages.stream(ask(LONG_QUESTION));
-  await new Promise((resolve) => stream.once('text', resolve));
-  stream.abort();
+  stream.once('text', () => stream.abort());
+  await assert.rejects(stream.done(), (error) => error instanceof Anthropic.APIUserAbortError);
   await until(async () => (await metric(server.url, 'requests_cancelled_total')) === before + 1, 'the server notices');
 });
 

@@ -10,7 +10,7 @@ export const QUESTION = 'What is 7 plus 8?';
 export const ANSWER = '7 plus 8 is 15.';
 export const LONG_QUESTION = 'Tell me a short story about a brave fox named Mia.';
 
-const STREAMING = ['--mode', 'stream', '--weights', '8MiB', '--threads', '1', '--ctx', '2048'];
+const STREAMING = ['--mode', 'stream', '--weights', '8MiB', '--threads', '1'];
 
 // Every test is a row of the table in docs/conformance.md.
 export function check(number, client, title, body) {
@@ -20,9 +20,9 @@ export function check(number, client, title, body) {
   });
 }
 
-export async function startServer({ args = [], models = process.env.MODELS, env = {} } = {}) {
+export async function startServer({ args = [], models = process.env.MODELS, env = {}, context = '2048' } = {}) {
   const child = spawn(process.env.HYPURA, ['serve', '--models', models, '--host', '127.0.0.1:0', ...STREAMING, ...args],
-    { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...env } });
+    { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, OLLAMA_CONTEXT_LENGTH: context, ...env } });
   let log = '';
   const url = await new Promise((resolve, reject) => {
     child.stderr.on('data', (data) => {

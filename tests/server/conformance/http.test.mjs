@@ -137,12 +137,13 @@ check('s', 'http', 'a full queue is 503, and what waits is answered in turn', as
 });
 
 check('s', 'http', 'the OLLAMA_ variables', async () => {
-  const own = await startServer({ args: ['--ctx', '0'], env: { OLLAMA_CONTEXT_LENGTH: '1024', OLLAMA_KEEP_ALIVE: '-1', OLLAMA_ORIGINS: 'https://a.example', OLLAMA_NUM_PARALLEL: '2' } });
+  const own = await startServer({ env: { OLLAMA_CONTEXT_LENGTH: '1024', OLLAMA_KEEP_ALIVE: '-1', OLLAMA_ORIGINS: 'https://a.example', OLLAMA_NUM_PARALLEL: '2' } });
   try {
     assert.equal((await fetch(`${own.url}/api/tags`, { headers: { origin: 'https://a.example' } })).status, 200);
     await post(`${own.url}/api/chat`, chat());
     const { models: [model] } = await (await fetch(`${own.url}/api/ps`)).json();
     assert.ok(Date.parse(model.expires_at) > Date.now() + 1e12);
+    assert.equal(model.context_length, 1024);
   } finally {
     await own.stop();
   }
