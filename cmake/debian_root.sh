@@ -190,8 +190,8 @@ compose_root() {
     for path in /* /var/* /var/lib/* /var/cache/*; do
         place "$path" "$stage$path" --rbind
     done
-    # Name resolution is the host's.
-    for path in /etc/hosts /etc/resolv.conf; do
+    # Name resolution is the host's, and so is whom it trusts.
+    for path in /etc/hosts /etc/resolv.conf /etc/ssl/certs/ca-certificates.crt; do
         [[ ! -f $path || ! -f $stage$path ]] || mount --bind "$path" "$stage$path"
     done
 }

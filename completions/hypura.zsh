@@ -30,6 +30,7 @@ _hypura() {
         local -a commands
         commands=(
             'run:answer a prompt, or chat'
+            'serve:serve models over HTTP'
             'verify:compare streaming with plain libllama'
             'logits:write the logits of given tokens'
             'bench:compare the speed with stock llama.cpp'
@@ -60,6 +61,12 @@ _hypura() {
             '--system[system message]:text:' '*--stop[text that ends the answer]:text:' \
             '--raw[without the chat template]' '--stats[write statistics]:file:_files' \
             '(-q --quiet)'{-q,--quiet}'[no closing summary]' ;;
+        serve) _arguments $engine \
+            '--models[folder of models]:folder:_files -/' '--host[address to listen on]:address:' \
+            '--parallel[requests of a model at once]:number:' '--queue[requests that may wait]:number:' \
+            '--keep-alive[how long an idle model stays]:duration:' '--max-loaded[models at once]:number:' \
+            '--origins[further origins of browsers]:origins:' '--api-key[key to ask for]:key:' \
+            '--prefixes[folder of saved prefixes]:folder:_files -/' '--ping[seconds of silence]:seconds:' ;;
         verify) _arguments $engine '--tokens[single-token passes]:tokens:' '--seed[seed]:number:' '--json[print JSON]' ;;
         logits) _arguments $engine '--tokens[token numbers]:list:' '--out[file to write]:file:_files' ;;
         bench) _arguments $engine '--limit[memory limit of each program]:size:' '--prompts[prompt lengths]:list:' \

@@ -28,7 +28,7 @@ namespace {
 struct ServeFlags {
     EngineFlags engine;
     std::vector<std::string> models;
-    std::string folder, address, keep_alive, origins, api_key;
+    std::string folder, address, keep_alive, origins, api_key, prefixes;
     std::string context, parallel, queue, loaded;
     double ping_seconds = 15;
     std::string version;
@@ -107,6 +107,7 @@ Status set_access(const ServeFlags& flags, ServeOptions& options) {
     options.routes.access.origins = split_at_commas(either(flags.origins, "OLLAMA_ORIGINS", ""));
     options.routes.access.api_key = either(flags.api_key, "HYPURA_API_KEY", "");
     options.routes.version = flags.version;
+    options.routes.prefix_folder = flags.prefixes;
     return {};
 }
 
@@ -205,6 +206,7 @@ void add_serve(CLI::App& app, CommandContext& context) {
     command->add_option("--max-loaded", flags->loaded, "models at once ($OLLAMA_MAX_LOADED_MODELS; 1)");
     command->add_option("--origins", flags->origins, "further origins of browsers, with * ($OLLAMA_ORIGINS)");
     command->add_option("--api-key", flags->api_key, "ask clients for this key ($HYPURA_API_KEY)");
+    command->add_option("--prefixes", flags->prefixes, "a folder where /prefix/save keeps processed prompts");
     command->add_option("--ping", flags->ping_seconds, "seconds of silence after which a client hears something");
     add_engine_options(*command, flags->engine);
     command->callback([flags, &context] {

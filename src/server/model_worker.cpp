@@ -1,7 +1,5 @@
 #include "server/model_worker.h"
 
-#include <future>
-
 namespace hypura::server {
 namespace {
 
@@ -44,17 +42,12 @@ void ModelWorker::start(engine::EmbeddingRequest request, std::shared_ptr<Sequen
     put(std::move(request), std::move(sink));
 }
 
-void ModelWorker::run(const std::function<void(engine::BatchEngine&)>& task) {
-    std::promise<void> done;
+void ModelWorker::post(std::function<void(engine::BatchEngine&)> task) {
     {
         const std::scoped_lock lock(mutex_);
-        tasks_.emplace_back([&] {
-            task(*batch_);
-            done.set_value();
-        });
+        tasks_.push_back(std::move(task));
     }
     wake_.notify_all();
-    done.get_future().wait();
 }
 
 engine::BatchCounters ModelWorker::counters() const {
@@ -90,13 +83,13 @@ bool ModelWorker::wait_for_work() {
 
 void ModelWorker::take_inbox() {
     std::vector<Work> inbox;
-    std::vector<std::function<void()>> tasks;
+    std::vector<std::function<void(engine::BatchEngine&)>> tasks;
     {
         const std::scoped_lock lock(mutex_);
         inbox.swap(inbox_);
         tasks.swap(tasks_);
     }
-    for (const auto& task : tasks) task();
+    for (const auto& task : tasks) task(*batch_);
     for (Work& work : inbox) begin(std::move(work));
 }
 

@@ -36,8 +36,8 @@ public:
 
     void start(engine::GenerateRequest request, std::shared_ptr<SequenceSink> sink);
     void start(engine::EmbeddingRequest request, std::shared_ptr<SequenceSink> sink);
-    // Runs `task` on the worker's thread between two passes, and waits for it.
-    void run(const std::function<void(engine::BatchEngine&)>& task);
+    // Runs `task` on the worker's thread between two passes.
+    void post(std::function<void(engine::BatchEngine&)> task);
 
     // Vocabulary and shape alone may be used from other threads (engine.h).
     const engine::Engine& engine() const { return *engine_; }
@@ -67,7 +67,7 @@ private:
     mutable std::mutex mutex_;  // of everything below
     std::condition_variable wake_;
     std::vector<Work> inbox_;
-    std::vector<std::function<void()>> tasks_;
+    std::vector<std::function<void(engine::BatchEngine&)>> tasks_;
     engine::BatchCounters counters_;
     engine::Report report_;
     bool stopping_ = false;

@@ -242,9 +242,9 @@ ApiResult<Prepared> prepare(const Request& request, const ModelEntry& model, con
     return prepared;
 }
 
-ApiResult<uint64_t> count_prompt_tokens(const Request& request, const ModelEntry& model, const engine::Engine& engine) {
-    HYPURA_ASSIGN(const Prompt prompt, full_prompt(request, model, engine));
-    return prompt.tokens.size();
+ApiResult<Tokens> prompt_tokens(const Request& request, const ModelEntry& model, const engine::Engine& engine) {
+    HYPURA_ASSIGN(Prompt prompt, full_prompt(request, model, engine));
+    return std::move(prompt.tokens);
 }
 
 ApiResult<std::vector<Tokens>> prepare_embedding(const EmbedRequest& request, const engine::Engine& engine,

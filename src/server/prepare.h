@@ -21,7 +21,8 @@ ApiResult<Prepared> prepare(const Request& request, const ModelEntry& model, con
                             uint32_t context_tokens);
 
 // Tokens of the whole prompt: system, tools and template included.
-ApiResult<uint64_t> count_prompt_tokens(const Request& request, const ModelEntry& model, const engine::Engine& engine);
+ApiResult<std::vector<engine::Token>> prompt_tokens(const Request& request, const ModelEntry& model,
+                                                    const engine::Engine& engine);
 
 // One token list an input. Errors: 400 when one exceeds `most_tokens` and may not be cut.
 ApiResult<std::vector<std::vector<engine::Token>>> prepare_embedding(const EmbedRequest& request,

@@ -45,6 +45,7 @@ Application::Application(Service& service, RouteOptions options)
     add_ollama_routes(router_, service, options_);
     add_openai_routes(router_, service, options_);
     add_anthropic_routes(router_, service, options_);
+    add_prefix_routes(router_, service, options_);
     add_status_routes(router_, service, options_);
 }
 

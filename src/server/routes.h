@@ -16,6 +16,7 @@ struct RouteOptions {
     std::string version;                          // of hypura, for the Server header
     std::chrono::milliseconds keep_alive{15000};  // silence after which a waiting client hears something
     AccessOptions access;
+    std::string prefix_folder;                    // where /prefix/save writes; empty: nothing is saved or restored
     uint32_t context_tokens = 8192;               // that a model gets, at most; all its sequences share them
     uint32_t sequences = 8;                       // that a model serves at once
 
@@ -43,6 +44,7 @@ private:
 void add_ollama_routes(Router& router, Service& service, const RouteOptions& options);
 void add_openai_routes(Router& router, Service& service, const RouteOptions& options);
 void add_anthropic_routes(Router& router, Service& service, const RouteOptions& options);
+void add_prefix_routes(Router& router, Service& service, const RouteOptions& options);
 void add_status_routes(Router& router, Service& service, const RouteOptions& options);
 
 // The whole server without its sockets.

@@ -203,9 +203,42 @@ ApiStatus Service::count_tokens(Request request, std::function<void(ApiResult<ui
     task.abandoned = [] { return false; };
     task.fail = [done](const ApiError& error) { done(std::unexpected(error)); };
     task.start = [request = std::move(request), done](LoadedModel& loaded, int64_t, const ModelManager::Lease&) {
-        done(count_prompt_tokens(request, loaded.entry(), loaded.worker().engine()));
+        const auto tokens = prompt_tokens(request, loaded.entry(), loaded.worker().engine());
+        done(tokens ? ApiResult<uint64_t>(tokens->size()) : std::unexpected(tokens.error()));
     };
     return manager_.enqueue(std::move(task));
+}
+
+ApiStatus Service::with_batch(const std::string& model, PrefixWork work, std::function<void(ApiResult<uint64_t>)> done) {
+    ModelManager::Task task;
+    HYPURA_ASSIGN(task.model, store_.find(model));
+    task.needs_sequence = false;
+    task.abandoned = [] { return false; };
+    task.fail = [done](const ApiError& error) { done(std::unexpected(error)); };
+    task.start = [work = std::move(work), done](LoadedModel& loaded, int64_t, const ModelManager::Lease& lease) {
+        loaded.worker().post([work, done, lease, &loaded](engine::BatchEngine& batch) { done(work(batch, loaded)); });
+    };
+    return manager_.enqueue(std::move(task));
+}
+
+ApiStatus Service::save_prefix(Request request, std::string path, std::function<void(ApiResult<uint64_t>)> done) {
+    const std::string model = request.model;
+    const auto save = [request = std::move(request), path = std::move(path)](
+                          engine::BatchEngine& batch, const LoadedModel& loaded) -> ApiResult<uint64_t> {
+        HYPURA_ASSIGN(const auto tokens, prompt_tokens(request, loaded.entry(), loaded.worker().engine()));
+        HYPURA_ASSIGN(const uint32_t saved, batch.save_prefix(tokens, path));
+        return saved;
+    };
+    return with_batch(model, save, std::move(done));
+}
+
+ApiStatus Service::restore_prefix(const std::string& model, std::string path,
+                                  std::function<void(ApiResult<uint64_t>)> done) {
+    const auto restore = [path = std::move(path)](engine::BatchEngine& batch, const LoadedModel&) -> ApiResult<uint64_t> {
+        HYPURA_ASSIGN(const auto tokens, batch.restore_prefix(path));
+        return tokens.size();
+    };
+    return with_batch(model, restore, std::move(done));
 }
 
 }  // namespace hypura::server

@@ -36,15 +36,23 @@ public:
     // Loads the model, or unloads it where the request's keep_alive is zero: one Done event.
     ApiResult<ChannelPointer> load(const Request& request);
 
-    // The results of these two come through `done`, on another thread, exactly once.
+    // The results of these come through `done`, on another thread, exactly once.
     ApiStatus embed(EmbedRequest request, std::function<void(ApiResult<Embeddings>)> done);
     ApiStatus count_tokens(Request request, std::function<void(ApiResult<uint64_t>)> done);
+
+    // Writes what the cache holds of the beginning of a request's prompt to a file, or reads such a file into the cache;
+    // `done` gets the number of tokens. A model that is not loaded is loaded first.
+    ApiStatus save_prefix(Request request, std::string path, std::function<void(ApiResult<uint64_t>)> done);
+    ApiStatus restore_prefix(const std::string& model, std::string path, std::function<void(ApiResult<uint64_t>)> done);
 
     ModelStore& store() { return store_; }
     ModelManager& manager() { return manager_; }
     const ServiceCounters& counters() const { return counters_; }
 
 private:
+    using PrefixWork = std::function<ApiResult<uint64_t>(engine::BatchEngine& batch, const LoadedModel& model)>;
+    ApiStatus with_batch(const std::string& model, PrefixWork work, std::function<void(ApiResult<uint64_t>)> done);
+
     ModelStore& store_;
     ServiceCounters counters_;
     ModelManager manager_;

@@ -1,6 +1,9 @@
 // What no client library shows: methods, types, origins, keys, queue, metrics, signals.
 import assert from 'node:assert/strict';
 import { request } from 'node:http';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before } from 'node:test';
 import { ANSWER, DEMO, LONG_QUESTION, QUESTION, check, metric, post, startServer, until } from './harness.mjs';
 
@@ -133,6 +136,27 @@ check('s', 'http', 'a full queue is 503, and what waits is answered in turn', as
     assert.equal((await first).status, 200);
   } finally {
     await own.stop();
+  }
+});
+
+check('s', 'http', 'a prefix is saved, and restored by another server', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'hypura-prefixes-'));
+  const question = { model: DEMO, messages: [{ role: 'user', content: LONG_QUESTION }] };
+  let tokens;
+  for (const restart of [false, true]) {
+    const own = await startServer({ args: ['--prefixes', folder] });
+    try {
+      if (restart) {
+        const restored = await (await post(`${own.url}/prefix/restore`, { model: DEMO, file: 'fox' })).json();
+        assert.equal(restored.tokens, tokens);
+      }
+      const reply = await (await post(`${own.url}/api/chat`, { ...question, stream: false })).json();
+      assert.equal(reply.prompt_eval_cached_count > 0, restart);
+      if (!restart) ({ tokens } = await (await post(`${own.url}/prefix/save`, { ...question, file: 'fox' })).json());
+      assert.ok(tokens >= reply.prompt_eval_count - 1);
+    } finally {
+      await own.stop();
+    }
   }
 });
 

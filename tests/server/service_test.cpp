@@ -1,0 +1,342 @@
+// The service over a fake engine: answers, queue, several models, errors, cancellation, the routes around them.
+#include "server/fake_engine.h"
+#include "server/routes.h"
+#include "server/service.h"
+#include "server/sse.h"
+#include "support/gguf_builder.h"
+#include "support/temp_dir.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace hypura::server {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A folder with two models of which only the headers are real.
+class ServiceTest : public testing::Test {
+protected:
+    void SetUp() override {
+        for (const char* name : {"one", "two"}) write_model(folder_.path() + "/" + name + ".gguf", name);
+    }
+
+    static void write_model(const std::string& path, const std::string& name) {
+        test::write_test_model(path,
+                               {{"general.architecture", "llama"},
+                                {"general.name", name},
+                                {"llama.context_length", uint64_t{200}},
+                                {"tokenizer.chat_template", std::string(kFakeTemplate)}},
+                               {});
+    }
+
+    Service& service() {
+        if (!service_) service_ = std::make_unique<Service>(store_, options_);
+        return *service_;
+    }
+    static Request request(const std::string& model, const std::string& text = "hi") {
+        return {.model = model, .prompt = ChatPrompt{.messages = {{.role = "user", .text = text}}}};
+    }
+    static std::vector<Event> gather_all(EventChannel& channel) {
+        std::vector<Event> events;
+        while (events.empty() || (!std::holds_alternative<DoneEvent>(events.back()) &&
+                                  !std::holds_alternative<FailedEvent>(events.back()))) {
+            auto event = channel.take(10s);
+            if (!event) break;
+            events.push_back(*std::move(event));
+        }
+        return events;
+    }
+    static std::string text_of(const std::vector<Event>& events) { return gather(events).text; }
+    static ApiError error_of(const std::vector<Event>& events) { return std::get<FailedEvent>(events.back()).error; }
+    template <class Condition>
+    static void until(Condition condition) {
+        for (int i = 0; i < 2000 && !condition(); ++i) std::this_thread::sleep_for(5ms);
+        EXPECT_TRUE(condition());
+    }
+
+    test::TempDir folder_;
+    FakeControl control_;
+    ModelStore store_{folder_.path(), {}};
+    ManagerOptions options_ = fake_options(control_);
+    std::unique_ptr<Service> service_;
+};
+
+TEST_F(ServiceTest, AnswersAndRemembersTheModel) {
+    EXPECT_EQ(text_of(gather_all(**service().generate(request("one")))), "hello");
+    EXPECT_EQ(text_of(gather_all(**service().generate(request("ONE:latest")))), "hello");
+    EXPECT_EQ(control_.opened, 1U);
+    EXPECT_EQ(service().manager().loaded().at(0).model->name, "one:latest");
+    EXPECT_EQ(service().generate(request("three")).error().status, 404);
+    EXPECT_EQ(service().generate(request("../one")).error().message, "invalid model name");
+}
+
+TEST_F(ServiceTest, PromptIsRenderedAndLimitsArePassedOn) {
+    Request asked = request("one");
+    asked.max_tokens = 3;
+    asked.context_tokens = 50;
+    asked.sampling.temperature = 0.5;
+    EXPECT_EQ(text_of(gather_all(**service().generate(asked))), "hel");
+    const auto seen = control_.seen().at(0);
+    EXPECT_EQ(std::string(seen.prompt.begin(), seen.prompt.end()), "<user>hi<assistant>");
+    EXPECT_EQ(seen.max_tokens, 3U);
+    EXPECT_EQ(seen.context_tokens, 50U);
+    EXPECT_FLOAT_EQ(seen.sampling.temperature, 0.5F);
+}
+
+TEST_F(ServiceTest, StopStringsEndTheAnswerAndAreNamed) {
+    control_.answer = "one STOP two";
+    Request asked = request("one");
+    asked.stop = {"TOP", "never"};
+    const auto events = gather_all(**service().generate(asked));
+    EXPECT_EQ(text_of(events), "one S");
+    EXPECT_EQ(std::get<DoneEvent>(events.back()).finish, Finish::kStopString);
+    EXPECT_EQ(std::get<DoneEvent>(events.back()).stop_string, "TOP");
+}
+
+TEST_F(ServiceTest, ThinkingAndCallsAreToldApart) {
+    control_.answer = "<think>hm</think>ok <tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}}</tool_call>";
+    Request asked = request("one");
+    std::get<ChatPrompt>(asked.prompt).tools = {{"f", "{}", "{}"}};
+    const Answer answer = gather(gather_all(**service().generate(asked)));
+    EXPECT_EQ(answer.thinking, "hm");
+    EXPECT_EQ(answer.text, "ok ");
+    EXPECT_EQ(answer.tool_calls.at(0).arguments, "{\"a\":1}");
+    EXPECT_EQ(answer.done.finish, Finish::kToolCalls);
+    asked.think = false;
+    EXPECT_EQ(gather(gather_all(**service().generate(asked))).thinking, "");
+}
+
+TEST_F(ServiceTest, LongHistoriesLoseTheirOldestTurnsOrAreRefused) {
+    Request asked = request("one");
+    auto& messages = std::get<ChatPrompt>(asked.prompt).messages;
+    messages = {{.role = "system", .text = "S"}, {.role = "user", .text = std::string(150, 'a')},
+                {.role = "assistant", .text = std::string(40, 'b')}, {.role = "user", .text = "last"}};
+    EXPECT_EQ(text_of(gather_all(**service().generate(asked))), "hello");
+    const auto prompt = control_.seen().at(0).prompt;
+    const std::string text(prompt.begin(), prompt.end());
+    EXPECT_THAT(text, testing::StartsWith("<system>S"));
+    EXPECT_THAT(text, testing::EndsWith("<user>last<assistant>"));
+    EXPECT_FALSE(text.contains("aaa"));
+    asked.truncate = false;
+    const ApiError error = error_of(gather_all(**service().generate(asked)));
+    EXPECT_EQ(error.status, 400);
+    EXPECT_EQ(error.context_tokens, 200U);
+}
+
+TEST_F(ServiceTest, QueueIsBoundedAndServedInOrder) {
+    options_ = fake_options(control_, 1, 2);
+    control_.hold(true);
+    const auto first = *service().generate(request("one", "1"));
+    until([&] { return service().manager().loaded().size() == 1 && service().manager().waiting() == 0; });
+    const auto second = *service().generate(request("one", "2"));
+    const auto third = *service().generate(request("one", "3"));
+    EXPECT_EQ(service().generate(request("one", "4")).error().status, 503);
+    control_.hold(false);
+    for (const auto& channel : {first, second, third}) EXPECT_EQ(text_of(gather_all(*channel)), "hello");
+    const auto seen = control_.seen();
+    ASSERT_EQ(seen.size(), 3U);
+    EXPECT_EQ(seen[1].prompt[6], '2');
+    EXPECT_EQ(seen[2].prompt[6], '3');
+}
+
+TEST_F(ServiceTest, AnAbandonedRequestIsCancelledOrNeverStarts) {
+    options_ = fake_options(control_, 1);
+    control_.hold(true);
+    const auto running = *service().generate(request("one"));
+    until([&] { return control_.seen().size() == 1; });
+    const auto waiting = *service().generate(request("one"));
+    waiting->abandon();
+    running->abandon();
+    until([&] { return service().manager().loaded().at(0).busy == 0; });
+    control_.hold(false);
+    EXPECT_EQ(text_of(gather_all(**service().generate(request("one")))), "hello");
+    EXPECT_EQ(control_.seen().size(), 2U);
+    EXPECT_EQ(service().counters().cancelled, 1U);
+}
+
+TEST_F(ServiceTest, AnErrorEndsOneRequestAndNotTheNext) {
+    control_.error = {ErrorCode::kReadFailed, "the disk is gone"};
+    const auto events = gather_all(**service().generate(request("one")));
+    EXPECT_EQ(text_of({events.begin(), events.end() - 1}), "h");
+    EXPECT_EQ(error_of(events).message, "the disk is gone");
+    control_.error = {};
+    EXPECT_EQ(text_of(gather_all(**service().generate(request("one")))), "hello");
+}
+
+TEST_F(ServiceTest, ModelsTakeTurnsWithinTheirNumber) {
+    EXPECT_EQ(text_of(gather_all(**service().generate(request("one")))), "hello");
+    EXPECT_EQ(text_of(gather_all(**service().generate(request("two")))), "hello");
+    EXPECT_EQ(service().manager().loaded().size(), 1U);
+    EXPECT_EQ(control_.closed, 1U);
+}
+
+TEST_F(ServiceTest, KeepAliveUnloads) {
+    Request asked = request("one");
+    asked.keep_alive = 20ms;
+    EXPECT_EQ(text_of(gather_all(**service().generate(asked))), "hello");
+    until([&] { return service().manager().loaded().empty(); });
+    asked.keep_alive = std::chrono::milliseconds::max();
+    EXPECT_EQ(text_of(gather_all(**service().generate(asked))), "hello");
+    EXPECT_GT(service().manager().loaded().at(0).expires, std::chrono::system_clock::now() + 24h * 365);
+    asked.keep_alive = 0ms;
+    EXPECT_EQ(std::get<DoneEvent>(gather_all(**service().load(asked)).back()).finish, Finish::kUnload);
+    until([&] { return service().manager().loaded().empty(); });
+}
+
+TEST_F(ServiceTest, AModelThatCannotBeOpenedFailsItsRequests) {
+    options_.open = [](const ModelEntry&, uint32_t) -> Result<OpenedModel> {
+        return fail(ErrorCode::kBudgetTooSmall, "needs 3 GiB");
+    };
+    const ApiError error = error_of(gather_all(**service().generate(request("one"))));
+    EXPECT_EQ(error.status, 500);
+    EXPECT_EQ(error.message, "needs 3 GiB");
+}
+
+TEST_F(ServiceTest, EndingTheServiceEndsWhatRunsAndWhatWaits) {
+    options_ = fake_options(control_, 1);
+    control_.hold(true);
+    const auto running = *service().generate(request("one"));
+    until([&] { return control_.seen().size() == 1; });
+    const auto waiting = *service().generate(request("one"));
+    service_.reset();
+    EXPECT_EQ(error_of(gather_all(*running)).status, 499);
+    EXPECT_EQ(error_of(gather_all(*waiting)).status, 503);
+}
+
+// ---- routes, without sockets -----------------------------------------------------------------------------------------
+
+class RoutesTest : public ServiceTest {
+protected:
+    HttpReply call(const std::string& method, const std::string& path, const std::string& body = "",
+                   std::multimap<std::string, std::string> headers = {}) {
+        if (!application_) application_ = std::make_unique<Application>(service(), route_options_);
+        return application_->handle({.method = method, .path = path, .headers = std::move(headers), .body = body});
+    }
+    static std::string body_of(HttpReply reply) {
+        while (reply.stream && reply.stream->next(reply.body)) {
+        }
+        return reply.body;
+    }
+    RouteOptions route_options_{.version = "1", .keep_alive = 100ms, .context_tokens = 200};
+    std::unique_ptr<Application> application_;
+};
+
+constexpr const char* kAsk = R"({"model":"one","max_tokens":50,"input":"x","messages":[{"role":"user","content":"x"}]})";
+
+TEST_F(RoutesTest, EveryDialectAnswers) {
+    EXPECT_EQ(body_of(call("GET", "/")), "Ollama is running");
+    EXPECT_EQ(parse_lines(body_of(call("POST", "/api/chat", kAsk))).size(), 6U);
+    EXPECT_EQ(Json::parse(body_of(call("POST", "/v1/chat/completions", kAsk)))["choices"][0]["message"]["content"], "hello");
+    EXPECT_EQ(Json::parse(body_of(call("POST", "/v1/responses", kAsk)))["output"][0]["content"][0]["text"], "hello");
+    EXPECT_EQ(Json::parse(body_of(call("POST", "/v1/messages", kAsk)))["content"][0]["text"], "hello");
+    EXPECT_EQ(Json::parse(body_of(call("POST", "/v1/messages/count_tokens", kAsk)))["input_tokens"], 18);
+    EXPECT_EQ(Json::parse(body_of(call("POST", "/api/embed", R"({"model":"one","input":["a","b"]})")))["embeddings"].size(), 2U);
+}
+
+TEST_F(RoutesTest, ErrorsAreInTheDialectsForm) {
+    const std::string body = R"({"model":"no","max_tokens":5,"input":"x","messages":[{"role":"user","content":"x"}]})";
+    EXPECT_EQ(Json::parse(call("POST", "/api/chat", body).body)["error"], "model 'no' not found");
+    EXPECT_EQ(Json::parse(call("POST", "/v1/chat/completions", body).body)["error"]["type"], "not_found_error");
+    EXPECT_EQ(Json::parse(call("POST", "/v1/messages", body).body)["type"], "error");
+    EXPECT_EQ(call("POST", "/v1/messages", body).status, 404);
+    EXPECT_EQ(call("GET", "/api/chat").status, 405);
+    EXPECT_EQ(call("GET", "/nothing").status, 404);
+    control_.error = {ErrorCode::kReadFailed, "gone"};
+    const HttpReply failed = call("POST", "/v1/chat/completions", kAsk);
+    EXPECT_EQ(failed.status, 500);
+    EXPECT_THAT(failed.headers, testing::Contains(testing::Pair("x-should-retry", "false")));
+}
+
+TEST_F(RoutesTest, SilenceIsFilledWithKeepAliveBytes) {
+    control_.hold(true);
+    const auto filled = [&](const std::string& path, bool stream) {
+        Json json = Json::parse(kAsk);
+        json["stream"] = stream;
+        const HttpReply reply = call("POST", path, dump(json));
+        std::string bytes;
+        for (int i = 0; i < 400 && std::ranges::count(bytes, '\n') < 8; ++i) EXPECT_TRUE(reply.stream->next(bytes));
+        return bytes;
+    };
+    for (const Json& line : parse_lines(filled("/api/chat", true))) EXPECT_EQ(line["message"]["content"], "");
+    EXPECT_THAT(filled("/v1/chat/completions", true), testing::HasSubstr("\n: still working\n"));
+    EXPECT_THAT(filled("/v1/responses", true), testing::HasSubstr("\n: still working\n"));
+    EXPECT_THAT(filled("/v1/messages", true), testing::HasSubstr("event: ping\n"));
+    EXPECT_EQ(filled("/api/chat", false).find_first_not_of(" \n"), std::string::npos);
+}
+
+TEST_F(RoutesTest, MetadataIsThereWhileAModelLoads) {
+    std::mutex gate;
+    gate.lock();
+    options_.open = [&](const ModelEntry&, uint32_t) -> Result<OpenedModel> {
+        const std::scoped_lock lock(gate);
+        return OpenedModel{std::make_unique<FakeEngine>(), std::make_unique<FakeBatch>(control_), 200};
+    };
+    const auto channel = *service().generate(request("one"));
+    until([&] { return service().manager().loading() == "one:latest"; });
+    EXPECT_EQ(Json::parse(call("GET", "/api/tags").body)["models"].size(), 2U);
+    EXPECT_TRUE(Json::parse(call("GET", "/api/ps").body)["models"].empty());
+    EXPECT_EQ(Json::parse(call("GET", "/health").body)["loading"], "one:latest");
+    EXPECT_EQ(call("POST", "/api/show", R"({"model":"two"})").status, 200);
+    gate.unlock();
+    EXPECT_EQ(text_of(gather_all(*channel)), "hello");
+}
+
+TEST_F(RoutesTest, PrefixesAreSavedAndRestoredWhereAFolderIsSet) {
+    EXPECT_EQ(call("POST", "/prefix/save", R"({"model":"one","messages":[{"role":"user","content":"x"}],"file":"a"})").status, 400);
+    application_.reset();
+    route_options_.prefix_folder = folder_.path();
+    const auto saved = call("POST", "/prefix/save", R"({"model":"one","messages":[{"role":"user","content":"x"}],"file":"a"})");
+    EXPECT_EQ(Json::parse(saved.body)["tokens"], 18);  // "<user>x<assistant>"
+    EXPECT_EQ(Json::parse(call("POST", "/prefix/restore", R"({"model":"one","file":"a"})").body)["tokens"], 7);
+    EXPECT_EQ(call("POST", "/prefix/restore", R"({"model":"one","file":"../a"})").status, 400);
+}
+
+// ---- access ----------------------------------------------------------------------------------------------------------
+
+TEST(AccessTest, OriginsAndHosts) {
+    const Access access({.origins = {"https://*.example", "chrome-extension://*"}});
+    for (const char* origin : {"http://localhost", "http://localhost:3000", "https://127.0.0.1:1", "app://x", "https://a.example"})
+        EXPECT_TRUE(access.origin_allowed(origin)) << origin;
+    for (const char* origin : {"https://evil", "http://localhost.evil", "https://example.evil", "null"})
+        EXPECT_FALSE(access.origin_allowed(origin)) << origin;
+    for (const char* host : {"localhost:11434", "127.0.0.1", "[::1]:11434", "192.168.1.5:1", "172.20.0.1", "laptop", "a.local"})
+        EXPECT_TRUE(access.host_allowed(host)) << host;
+    for (const char* host : {"evil.example:11434", "8.8.8.8", "172.40.0.1"}) EXPECT_FALSE(access.host_allowed(host)) << host;
+    EXPECT_TRUE(Access({.loopback_only = false}).host_allowed("evil.example"));
+}
+
+TEST(ModelNames, AreOllamas) {
+    EXPECT_EQ(canonical_name("qwen3"), "qwen3:latest");
+    EXPECT_EQ(canonical_name("me/qwen3:8b"), "me/qwen3:8b");
+    EXPECT_EQ(canonical_name("registry.ollama.ai/library/qwen3:8b"), "qwen3:8b");
+    for (const char* name : {"", "../x", "a//b", "/a", "a:", "a b", "a:b/c"}) EXPECT_EQ(canonical_name(name), std::nullopt) << name;
+    EXPECT_EQ(human_count(31400000), "31.4M");
+    EXPECT_EQ(human_count(7600000000), "7.6B");
+}
+
+TEST(ModelStoreTest, FoldersTagsSplitsAndBrokenFiles) {
+    const test::TempDir folder;
+    std::filesystem::create_directories(folder.path() + "/me");
+    for (const char* file : {"a.gguf", "a@8b.gguf", "me/b.gguf", "mmproj-a.gguf", "notes.txt"})
+        test::write_test_model(folder.file(file), {{"general.architecture", "llama"}}, {});
+    folder.write("broken.gguf", "GGUF");
+    ModelStore store(folder.path(), {});
+    std::vector<std::string> names;
+    for (const auto& model : store.list()) names.push_back(model->name);
+    EXPECT_THAT(names, testing::ElementsAre("a:8b", "a:latest", "me/b:latest"));
+    EXPECT_NE(store.find("broken").error().status, 404);
+    EXPECT_EQ(store.find("a")->get()->digest.size(), 64U);
+    ASSERT_TRUE(store.copy("a", "me/c:new").has_value());
+    EXPECT_TRUE(store.find("me/c:new").has_value());
+    ASSERT_TRUE(store.remove("me/c:new").has_value());
+    EXPECT_TRUE(store.find("a").has_value());
+    ASSERT_TRUE(store.remove("a").has_value());
+    EXPECT_FALSE(store.find("a").has_value());
+}
+
+}  // namespace
+}  // namespace hypura::server
