@@ -14,9 +14,9 @@
 #include <charconv>
 #include <chrono>
 #include <csignal>
-#include <cstdlib>
 #include <filesystem>
 #include <format>
+#include <map>
 #include <memory>
 #include <ranges>
 #include <thread>
@@ -32,12 +32,15 @@ struct ServeFlags {
     std::string context, parallel, queue, loaded;
     double ping_seconds = 15;
     std::string version;
+    std::map<std::string, std::string> variables;
+
+    std::string either(const std::string& flag, const char* variable, const std::string& otherwise) const;
 };
 
-std::string either(const std::string& flag, const char* variable, const std::string& otherwise) {
+std::string ServeFlags::either(const std::string& flag, const char* variable, const std::string& otherwise) const {
     if (!flag.empty()) return flag;
-    const char* value = std::getenv(variable);
-    return value != nullptr && *value != '\0' ? value : otherwise;
+    const auto value = variables.find(variable);
+    return value == variables.end() ? otherwise : value->second;
 }
 
 Result<uint32_t> to_count(const std::string& text, std::string_view what, uint32_t least, uint32_t most) {
@@ -49,7 +52,8 @@ Result<uint32_t> to_count(const std::string& text, std::string_view what, uint32
 }
 
 // 0 means "as you like" for some of Ollama's variables.
-Result<uint32_t> to_count_or(const std::string& text, std::string_view what, uint32_t least, uint32_t most, uint32_t zero) {
+Result<uint32_t> to_count_or(const std::string& text, std::string_view what, uint32_t least, uint32_t most,
+                             uint32_t zero) {
     if (text == "0") return zero;
     return to_count(text, what, least, most);
 }
@@ -78,14 +82,15 @@ constexpr uint32_t kDefaultParallel = 8;
 Status set_limits(const ServeFlags& flags, ServeOptions& options) {
     constexpr uint32_t kMostContext = 1U << 22U;
     HYPURA_ASSIGN(options.open.context_tokens,
-                  to_count_or(either(flags.context, "OLLAMA_CONTEXT_LENGTH", std::format("{}", kDefaultContext)), "--ctx", 16,
-                              kMostContext, kDefaultContext));
+                  to_count_or(flags.either(flags.context, "OLLAMA_CONTEXT_LENGTH", std::format("{}", kDefaultContext)),
+                              "--ctx", 16, kMostContext, kDefaultContext));
     HYPURA_ASSIGN(options.open.sequences,
-                  to_count_or(either(flags.parallel, "OLLAMA_NUM_PARALLEL", std::format("{}", kDefaultParallel)), "--parallel",
-                              1, 128, kDefaultParallel));
+                  to_count_or(flags.either(flags.parallel, "OLLAMA_NUM_PARALLEL", std::format("{}", kDefaultParallel)),
+                              "--parallel", 1, 128, kDefaultParallel));
     HYPURA_ASSIGN(options.open.max_loaded,
-                  to_count_or(either(flags.loaded, "OLLAMA_MAX_LOADED_MODELS", "1"), "--max-loaded", 1, 64, 1));
-    HYPURA_ASSIGN(options.manager.max_queue, to_count(either(flags.queue, "OLLAMA_MAX_QUEUE", "512"), "--queue", 0, 100000));
+                  to_count_or(flags.either(flags.loaded, "OLLAMA_MAX_LOADED_MODELS", "1"), "--max-loaded", 1, 64, 1));
+    HYPURA_ASSIGN(options.manager.max_queue,
+                  to_count(flags.either(flags.queue, "OLLAMA_MAX_QUEUE", "512"), "--queue", 0, 100000));
     options.manager.sequences = options.open.sequences;
     options.manager.max_loaded = options.open.max_loaded;
     options.routes.context_tokens = options.open.context_tokens;
@@ -94,7 +99,7 @@ Status set_limits(const ServeFlags& flags, ServeOptions& options) {
 }
 
 Status set_keep_alive(const ServeFlags& flags, ServeOptions& options) {
-    const auto keep_alive = server::parse_keep_alive_text(either(flags.keep_alive, "OLLAMA_KEEP_ALIVE", "5m"));
+    const auto keep_alive = server::parse_keep_alive_text(flags.either(flags.keep_alive, "OLLAMA_KEEP_ALIVE", "5m"));
     if (!keep_alive) return fail(ErrorCode::kInvalidArgument, "--keep-alive: {}", keep_alive.error().message);
     options.manager.keep_alive = keep_alive->value_or(options.manager.keep_alive);
     options.routes.keep_alive = std::chrono::milliseconds(static_cast<int64_t>(flags.ping_seconds * 1000));
@@ -102,10 +107,10 @@ Status set_keep_alive(const ServeFlags& flags, ServeOptions& options) {
 }
 
 Status set_access(const ServeFlags& flags, ServeOptions& options) {
-    HYPURA_ASSIGN(options.address, server::parse_address(either(flags.address, "OLLAMA_HOST", "")));
+    HYPURA_ASSIGN(options.address, server::parse_address(flags.either(flags.address, "OLLAMA_HOST", "")));
     options.routes.access.loopback_only = server::is_loopback(options.address.host);
-    options.routes.access.origins = split_at_commas(either(flags.origins, "OLLAMA_ORIGINS", ""));
-    options.routes.access.api_key = either(flags.api_key, "HYPURA_API_KEY", "");
+    options.routes.access.origins = split_at_commas(flags.either(flags.origins, "OLLAMA_ORIGINS", ""));
+    options.routes.access.api_key = flags.either(flags.api_key, "HYPURA_API_KEY", "");
     options.routes.version = flags.version;
     options.routes.prefix_folder = flags.prefixes;
     return {};
@@ -117,7 +122,7 @@ Result<ServeOptions> to_serve_options(const ServeFlags& flags) {
     HYPURA_TRY(set_limits(flags, options));
     HYPURA_TRY(set_keep_alive(flags, options));
     HYPURA_TRY(set_access(flags, options));
-    options.folder = either(flags.folder, "OLLAMA_MODELS", "");
+    options.folder = flags.either(flags.folder, "OLLAMA_MODELS", "");
     options.models = flags.models;
     if (options.folder.empty() && options.models.empty())
         return fail(ErrorCode::kInvalidArgument, "name models, or a folder of them with --models or OLLAMA_MODELS");
@@ -201,7 +206,8 @@ void add_serve(CLI::App& app, CommandContext& context) {
     command->add_option("--host", flags->address, "address to listen on ($OLLAMA_HOST; 127.0.0.1:11434)");
     command->add_option("--parallel", flags->parallel, "requests of a model at once ($OLLAMA_NUM_PARALLEL; 8)");
     command->add_option("--queue", flags->queue, "requests that may wait ($OLLAMA_MAX_QUEUE; 512)");
-    command->add_option("--ctx", flags->context, "tokens of context, shared by a model's requests ($OLLAMA_CONTEXT_LENGTH; 8192)");
+    command->add_option("--ctx", flags->context,
+                        "tokens of context, shared by a model's requests ($OLLAMA_CONTEXT_LENGTH; 8192)");
     command->add_option("--keep-alive", flags->keep_alive, "how long an idle model stays ($OLLAMA_KEEP_ALIVE; 5m)");
     command->add_option("--max-loaded", flags->loaded, "models at once ($OLLAMA_MAX_LOADED_MODELS; 1)");
     command->add_option("--origins", flags->origins, "further origins of browsers, with * ($OLLAMA_ORIGINS)");
@@ -211,6 +217,7 @@ void add_serve(CLI::App& app, CommandContext& context) {
     add_engine_options(*command, flags->engine);
     command->callback([flags, &context] {
         flags->version = context.version;
+        flags->variables = context.environment.serve;
         context.action = [flags] { return serve(*flags); };
     });
 }

@@ -16,6 +16,7 @@
 #include "base/status.h"
 
 #include <functional>
+#include <map>
 #include <string>
 
 namespace CLI {
@@ -32,11 +33,13 @@ struct Environment {
     bool colours = false;         // stderr is a terminal, TERM is not "dumb" and NO_COLOR is empty
     std::string state_directory;  // $XDG_STATE_HOME/hypura; empty when there is no home
     std::string cache_directory;  // $XDG_CACHE_HOME/hypura; empty when there is no home
+    std::map<std::string, std::string>
+        serve;  // OLLAMA_... and the like, which stand in for flags of serve; only set ones
 };
 
 struct CommandContext {
     Environment environment;
-    std::string version;  // "0.1.0"
+    std::string version;             // "0.1.0"
     std::function<Status()> action;  // set by the subcommand that was chosen
 };
 

@@ -32,6 +32,15 @@ std::string xdg_directory(const char* variable, const char* below_home) {
     return home.empty() ? "" : home + "/" + below_home + "/hypura";
 }
 
+std::map<std::string, std::string> serve_variables() {
+    std::map<std::string, std::string> variables;
+    for (const char* name :
+         {"OLLAMA_HOST", "OLLAMA_MODELS", "OLLAMA_CONTEXT_LENGTH", "OLLAMA_NUM_PARALLEL", "OLLAMA_MAX_QUEUE",
+          "OLLAMA_MAX_LOADED_MODELS", "OLLAMA_KEEP_ALIVE", "OLLAMA_ORIGINS", "HYPURA_API_KEY"})
+        if (const std::string value = environment_text(name); !value.empty()) variables[name] = value;
+    return variables;
+}
+
 Environment read_environment() {
     Environment environment;
     environment.stdin_is_terminal = ::isatty(STDIN_FILENO) == 1;
@@ -41,6 +50,8 @@ Environment read_environment() {
         environment.stderr_is_terminal && environment_text("NO_COLOR").empty() && environment_text("TERM") != "dumb";
     environment.state_directory = xdg_directory("XDG_STATE_HOME", ".local/state");
     environment.cache_directory = xdg_directory("XDG_CACHE_HOME", ".cache");
+    environment.state_directory = state_directory();
+    environment.serve = serve_variables();
     return environment;
 }
 

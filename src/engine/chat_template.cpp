@@ -67,7 +67,7 @@ Json to_json(std::span<const ChatMessage> messages) {
 // What a template is given, beside the texts of special tokens.
 struct Variables {
     Json messages = Json::array();
-    Json tools;     // null: none
+    Json tools;  // null: none
     Json further = Json::object();
     bool add_generation_prompt = true;
 

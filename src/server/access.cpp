@@ -9,13 +9,11 @@
 namespace hypura::server {
 namespace {
 
-constexpr std::array kBuiltInOrigins = {"http://localhost",   "https://localhost",   "http://localhost:*",
-                                        "https://localhost:*", "http://127.0.0.1",   "https://127.0.0.1",
-                                        "http://127.0.0.1:*", "https://127.0.0.1:*", "http://0.0.0.0",
-                                        "https://0.0.0.0",    "http://0.0.0.0:*",    "https://0.0.0.0:*",
-                                        "http://[::1]",       "http://[::1]:*",      "app://*",
-                                        "file://*",           "tauri://*",           "vscode-webview://*",
-                                        "vscode-file://*"};
+constexpr std::array kBuiltInOrigins = {
+    "http://localhost",  "https://localhost",  "http://localhost:*",  "https://localhost:*", "http://127.0.0.1",
+    "https://127.0.0.1", "http://127.0.0.1:*", "https://127.0.0.1:*", "http://0.0.0.0",      "https://0.0.0.0",
+    "http://0.0.0.0:*",  "https://0.0.0.0:*",  "http://[::1]",        "http://[::1]:*",      "app://*",
+    "file://*",          "tauri://*",          "vscode-webview://*",  "vscode-file://*"};
 
 constexpr std::string_view kAllowedHeaders =
     "Authorization, Content-Type, User-Agent, Accept, X-Requested-With, OpenAI-Beta, x-api-key, anthropic-version, "

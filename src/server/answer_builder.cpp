@@ -81,11 +81,14 @@ void AnswerBuilder::add_part(AnswerPart part, std::vector<Event>& events) {
 
 DoneEvent AnswerBuilder::done(const engine::Finished& finished) {
     DoneEvent event;
-    const bool at_limit = finished.reason == engine::FinishReason::kMaxTokens ||
-                          finished.reason == engine::FinishReason::kContextFull;
-    if (!stop_string_.empty()) event.finish = Finish::kStopString;
-    else if (at_limit) event.finish = Finish::kLength;
-    else if (tool_calls_ > 0) event.finish = Finish::kToolCalls;
+    const bool at_limit =
+        finished.reason == engine::FinishReason::kMaxTokens || finished.reason == engine::FinishReason::kContextFull;
+    if (!stop_string_.empty())
+        event.finish = Finish::kStopString;
+    else if (at_limit)
+        event.finish = Finish::kLength;
+    else if (tool_calls_ > 0)
+        event.finish = Finish::kToolCalls;
     event.stop_string = stop_string_;
     event.usage = {finished.prompt_tokens, finished.reused_tokens, finished.generated_tokens};
     event.timing = {since_ns(options_.arrived), options_.load_ns, finished.prompt_us * kNsPerUs,

@@ -1,5 +1,5 @@
-// From a sequence's events to a request's: tokens become characters, stop strings end the answer, thinking and tool calls
-// are told apart, counts and times are added up.
+// From a sequence's events to a request's: tokens become characters, stop strings end the answer, thinking and tool
+// calls are told apart, counts and times are added up.
 //
 // Thread contract: one thread at a time (the model thread); the vocabulary functions of Engine are thread-safe.
 #pragma once

@@ -27,13 +27,15 @@ size_t partial_length(std::string_view text, std::string_view marker) {
 
 // {"name","arguments"} or {"name","parameters"}, also wrapped in {"function": ...}.
 std::optional<ToolCall> call_from_json(const Json& json) {
-    if (const Json* inner = find(json, "function"); inner != nullptr && inner->is_object()) return call_from_json(*inner);
+    if (const Json* inner = find(json, "function"); inner != nullptr && inner->is_object())
+        return call_from_json(*inner);
     const Json* name = find(json, "name");
     if (name == nullptr || !name->is_string()) return std::nullopt;
     const Json* arguments = find(json, "arguments");
     if (arguments == nullptr) arguments = find(json, "parameters");
     ToolCall call{.id = {}, .name = name->get<std::string>(), .arguments = "{}"};
-    if (arguments != nullptr) call.arguments = arguments->is_string() ? arguments->get<std::string>() : dump(*arguments);
+    if (arguments != nullptr)
+        call.arguments = arguments->is_string() ? arguments->get<std::string>() : dump(*arguments);
     if (const Json* id = find(json, "id"); id != nullptr && id->is_string()) call.id = id->get<std::string>();
     return call;
 }
@@ -45,8 +47,10 @@ size_t json_end(std::string_view text) {
     for (size_t i = 0; i < text.size(); ++i) {
         const char c = text[i];
         if (in_string) {
-            if (c == '\\') ++i;
-            else if (c == '"') in_string = false;
+            if (c == '\\')
+                ++i;
+            else if (c == '"')
+                in_string = false;
         } else if (c == '"') {
             in_string = true;
         } else if (c == '{' || c == '[') {
@@ -110,7 +114,8 @@ std::vector<ToolCall> parse_tagged_call(std::string_view text) {
     const auto name = take_tag(text, "<function=");
     if (!name || name->empty()) return {};
     const std::string_view inside = trimmed(text.substr(0, std::min(text.find("</function>"), text.size())));
-    if (!inside.starts_with('{')) return {ToolCall{.name = std::string(*name), .arguments = dump(tagged_arguments(inside))}};
+    if (!inside.starts_with('{'))
+        return {ToolCall{.name = std::string(*name), .arguments = dump(tagged_arguments(inside))}};
     if (!try_parse(inside)) return {};
     return {ToolCall{.name = std::string(*name), .arguments = std::string(inside)}};
 }
@@ -135,8 +140,8 @@ public:
     std::string take_all() { return std::exchange(text_, {}); }
 
     struct Found {
-        size_t at = 0;              // where the marker begins; without one, how much is free of any
-        std::string_view marker;    // empty: none
+        size_t at = 0;            // where the marker begins; without one, how much is free of any
+        std::string_view marker;  // empty: none
     };
     Found find_marker(std::initializer_list<std::string_view> markers) const {
         Found found{text_.size(), {}};
@@ -144,7 +149,8 @@ public:
         for (const std::string_view marker : markers) {
             if (marker.empty()) continue;
             const size_t at = text_.find(marker);
-            if (at != std::string::npos && at <= found.at && (at < found.at || found.marker.empty())) found = {at, marker};
+            if (at != std::string::npos && at <= found.at && (at < found.at || found.marker.empty()))
+                found = {at, marker};
             held = std::max(held, partial_length(text_, marker));
         }
         if (found.marker.empty()) found.at = text_.size() - held;
@@ -159,8 +165,7 @@ private:
 
 class TagParser final : public AnswerParser {
 public:
-    explicit TagParser(const AnswerParserOptions& options)
-        : family_(options.family), tool_names_(options.tool_names) {
+    explicit TagParser(const AnswerParserOptions& options) : family_(options.family), tool_names_(options.tool_names) {
         if (tool_names_.empty()) family_.tools = ToolStyle::kNone;
         state_ = options.begins_thinking ? State::kThinking : State::kText;
         trim_ = options.begins_thinking;
@@ -335,9 +340,9 @@ private:
     Pending pending_;
     std::vector<AnswerPart> parts_;
     State state_ = State::kText;
-    std::string marker_;      // that opened the call
-    bool trim_ = false;       // drop white space before the next text
-    bool called_ = false;     // between two calls
+    std::string marker_;   // that opened the call
+    bool trim_ = false;    // drop white space before the next text
+    bool called_ = false;  // between two calls
     bool said_text_ = false;
 };
 

@@ -41,7 +41,7 @@ public:
 std::unique_ptr<AnswerParser> make_answer_parser(const AnswerParserOptions& options);
 
 // What several tool styles put between their markers. Empty when the text is no call.
-std::vector<ToolCall> parse_json_calls(std::string_view text);  // {..}, [{..}], or several {..} after one another
+std::vector<ToolCall> parse_json_calls(std::string_view text);   // {..}, [{..}], or several {..} after one another
 std::vector<ToolCall> parse_tagged_call(std::string_view text);  // <function=name><parameter=key>value</parameter>...
 
 }  // namespace hypura::server

@@ -19,7 +19,8 @@ struct AnswerStreamOptions {
 
 // Waits for the first event, or for one `keep_alive`, and only then settles on a status: what goes wrong at once is an
 // error with its own status, what goes wrong later is an error inside a 200.
-HttpReply answer(std::shared_ptr<EventChannel> channel, std::unique_ptr<Reply> reply, const AnswerStreamOptions& options);
+HttpReply answer(std::shared_ptr<EventChannel> channel, std::unique_ptr<Reply> reply,
+                 const AnswerStreamOptions& options);
 
 // An answer in one piece, `text` or an error, that somebody else makes: `wait(patience)` gives it when it is there.
 struct LateBody {

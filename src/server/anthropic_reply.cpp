@@ -92,9 +92,7 @@ public:
 private:
     enum class Open { kNothing, kThinking, kText };
 
-    Json head() const {
-        return {{"id", id_}, {"type", "message"}, {"role", "assistant"}, {"model", model_}};
-    }
+    Json head() const { return {{"id", id_}, {"type", "message"}, {"role", "assistant"}, {"model", model_}}; }
     std::string delta(Json fields) {
         return emit("content_block_delta", {{"index", index_}, {"delta", std::move(fields)}});
     }

@@ -92,7 +92,8 @@ ApiStatus read_tools(const Json& body, ChatPrompt& chat) {
         const Json* schema = find(tool, "input_schema");
         if (schema == nullptr) continue;  // tools that only their maker runs have none
         const Json* description = find(tool, "description");
-        chat.tools.push_back(make_tool(text_field(tool, "name"), description == nullptr ? Json("") : *description, *schema));
+        chat.tools.push_back(
+            make_tool(text_field(tool, "name"), description == nullptr ? Json("") : *description, *schema));
     }
     return {};
 }

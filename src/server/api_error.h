@@ -1,7 +1,7 @@
 // What a client is told when something is wrong: an HTTP status and a sentence. Each dialect dresses it its own way.
 //
-// The texts of well-known errors are matched by clients ("not found", "does not support tools", ...): they are made here,
-// once, and must not be reworded.
+// The texts of well-known errors are matched by clients ("not found", "does not support tools", ...): they are made
+// here, once, and must not be reworded.
 #pragma once
 
 #include "base/status.h"

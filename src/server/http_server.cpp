@@ -44,12 +44,14 @@ void fill(const HttpReply& from, httplib::Response& to) {
     to.status = from.status;
     for (const auto& [name, value] : from.headers) to.set_header(name, value);
     if (!from.stream) return to.set_content(from.body, from.content_type);
-    to.set_chunked_content_provider(
-        from.content_type, [stream = from.stream](size_t, httplib::DataSink& sink) { return send_next(*stream, sink); });
+    to.set_chunked_content_provider(from.content_type, [stream = from.stream](size_t, httplib::DataSink& sink) {
+        return send_next(*stream, sink);
+    });
 }
 
-// cpp-httplib compresses JSON for whoever accepts it, and a compressor holds back the few bytes that say "still here". It
-// has no switch for this; what the client accepts is the one thing that it asks. (The request is its own, not constant.)
+// cpp-httplib compresses JSON for whoever accepts it, and a compressor holds back the few bytes that say "still here".
+// It has no switch for this; what the client accepts is the one thing that it asks. (The request is its own, not
+// constant.)
 void refuse_compression(const httplib::Request& request) {
     const_cast<httplib::Request&>(request).headers.erase("Accept-Encoding");
 }
@@ -100,7 +102,12 @@ HttpServer::HttpServer(Handle handle) : state_(std::make_unique<State>()) {
         fill(handle(to_request(request)), response);
         refuse_compression(request);
     };
-    server.Get(".*", serve).Post(".*", serve).Put(".*", serve).Patch(".*", serve).Delete(".*", serve).Options(".*", serve);
+    server.Get(".*", serve)
+        .Post(".*", serve)
+        .Put(".*", serve)
+        .Patch(".*", serve)
+        .Delete(".*", serve)
+        .Options(".*", serve);
     server.set_exception_handler([](const httplib::Request&, httplib::Response& response, std::exception_ptr) {
         response.status = 500;
         response.set_content(R"({"error":"internal error"})", "application/json; charset=utf-8");
@@ -113,7 +120,8 @@ Result<int> HttpServer::bind(const ListenAddress& address) {
     state_->address = address;
     httplib::Server& server = state_->server;
     int port = address.port;
-    const bool bound = port == 0 ? (port = server.bind_to_any_port(address.host)) > 0 : server.bind_to_port(address.host, port);
+    const bool bound =
+        port == 0 ? (port = server.bind_to_any_port(address.host)) > 0 : server.bind_to_port(address.host, port);
     if (!bound)
         return fail(ErrorCode::kInvalidArgument, "cannot listen on {}:{}: the address is taken or not this machine's",
                     address.host, address.port);

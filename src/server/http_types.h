@@ -12,8 +12,8 @@
 namespace hypura::server {
 
 struct HttpRequest {
-    std::string method;  // upper case
-    std::string path;    // percent-decoded, without the query
+    std::string method;                               // upper case
+    std::string path;                                 // percent-decoded, without the query
     std::multimap<std::string, std::string> headers;  // names in lower case
     std::multimap<std::string, std::string> query;
     std::string body;
@@ -25,7 +25,8 @@ struct HttpRequest {
     }
 };
 
-// A body whose bytes are not known yet. Called from one thread; destroyed when the client has got everything or is gone.
+// A body whose bytes are not known yet. Called from one thread; destroyed when the client has got everything or is
+// gone.
 class BodyStream {
 public:
     virtual ~BodyStream() = default;

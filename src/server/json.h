@@ -1,7 +1,7 @@
 // JSON at the edge: parsing, printing and lenient reading of fields. nlohmann-json's exceptions end here.
 //
-// Clients send null for "absent", floats for integers and fields that nobody knows; none of that is an error. A value of
-// the wrong kind is one (400), and the message names the field.
+// Clients send null for "absent", floats for integers and fields that nobody knows; none of that is an error. A value
+// of the wrong kind is one (400), and the message names the field.
 #pragma once
 
 #include "server/api_error.h"

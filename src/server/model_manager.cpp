@@ -59,11 +59,17 @@ std::vector<ModelManager::Status> ModelManager::loaded() const {
     const std::scoped_lock lock(mutex_);
     std::vector<Status> list;
     for (const auto& model : models_) {
-        Status status{model->entry_, expiry(*model), model->context_tokens(), model->busy_, 0, model->worker().counters(),
+        Status status{model->entry_,
+                      expiry(*model),
+                      model->context_tokens(),
+                      model->busy_,
+                      0,
+                      model->worker().counters(),
                       model->worker().report()};
         const engine::Report& report = status.report;
         const bool plain = report.resident_bytes + report.slot_bytes == 0;
-        status.memory_bytes = plain ? report.model_bytes : report.resident_bytes + report.slot_bytes + report.context_bytes;
+        status.memory_bytes =
+            plain ? report.model_bytes : report.resident_bytes + report.slot_bytes + report.context_bytes;
         list.push_back(std::move(status));
     }
     return list;
@@ -168,7 +174,8 @@ std::optional<ModelManager::Clock::time_point> ModelManager::next_expiry() const
 void ModelManager::unload_expired(std::unique_lock<std::mutex>& lock) {
     for (auto model = models_.begin(); model != models_.end();) {
         const auto next = std::next(model);
-        const bool expired = (*model)->busy_ == 0 && (*model)->keep_alive_ != kForever && expiry(**model) <= Clock::now();
+        const bool expired =
+            (*model)->busy_ == 0 && (*model)->keep_alive_ != kForever && expiry(**model) <= Clock::now();
         if (expired) retire(model, lock);
         model = next;
     }

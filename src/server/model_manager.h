@@ -4,8 +4,8 @@
 // first waiting task wants (unloading idle ones when there are too many), and starts the task when the model has a free
 // sequence. Nobody else loads, unloads or waits for a model, so one memory budget can hold across all of them.
 //
-// Thread contract: every function may be called from any thread. Tasks' functions run on the scheduler's thread and must
-// not block.
+// Thread contract: every function may be called from any thread. Tasks' functions run on the scheduler's thread and
+// must not block.
 #pragma once
 
 #include "server/model_store.h"
@@ -34,9 +34,9 @@ struct OpenedModel {
 };
 
 struct ManagerOptions {
-    uint32_t sequences = 8;      // of one model at once
-    uint32_t max_queue = 512;    // tasks waiting; one more is refused
-    uint32_t max_loaded = 1;     // models
+    uint32_t sequences = 8;                        // of one model at once
+    uint32_t max_queue = 512;                      // tasks waiting; one more is refused
+    uint32_t max_loaded = 1;                       // models
     std::chrono::milliseconds keep_alive{300000};  // of a model after its last use; max: for ever
     // Opens a model as the `nth` (from 0) that is loaded at once. Runs on the scheduler's thread; may take minutes.
     std::function<Result<OpenedModel>(const ModelEntry& model, uint32_t nth)> open;
@@ -58,8 +58,8 @@ private:
     ModelPointer entry_;
     uint32_t context_tokens_;
     // Guarded by the manager's mutex.
-    uint32_t busy_ = 0;   // leases
-    bool fresh_ = true;   // nobody has used it yet: the first task is told how long loading took
+    uint32_t busy_ = 0;  // leases
+    bool fresh_ = true;  // nobody has used it yet: the first task is told how long loading took
     std::chrono::milliseconds keep_alive_{};
     Clock::time_point last_use_ = Clock::now();
     ModelWorker worker_;  // last: what it still hands out when it ends may give back a lease

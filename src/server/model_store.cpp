@@ -58,15 +58,16 @@ std::optional<std::string> name_of_file(const fs::path& relative) {
 // ---- facts ---------------------------------------------------------------------------------------------------------
 
 std::string quantization_name(const gguf::ModelFile& file) {
-    constexpr std::array kNames = {
-        "F32",    "F16",     "Q4_0",   "Q4_1",   "",       "",       "",        "Q8_0",   "Q5_0",    "Q5_1",
-        "Q2_K",   "Q3_K_S",  "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S",  "Q5_K_M", "Q6_K",    "IQ2_XXS",
-        "IQ2_XS", "Q2_K_S",  "IQ3_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S",   "IQ3_M",  "IQ2_S",   "IQ2_M",
-        "IQ4_XS", "IQ1_M",   "BF16",   "",       "",       "",       "TQ1_0",   "TQ2_0",  "MXFP4_MOE"};
+    constexpr std::array kNames = {"F32",    "F16",    "Q4_0",  "Q4_1",    "",       "",       "",         "Q8_0",
+                                   "Q5_0",   "Q5_1",   "Q2_K",  "Q3_K_S",  "Q3_K_M", "Q3_K_L", "Q4_K_S",   "Q4_K_M",
+                                   "Q5_K_S", "Q5_K_M", "Q6_K",  "IQ2_XXS", "IQ2_XS", "Q2_K_S", "IQ3_XS",   "IQ3_XXS",
+                                   "IQ1_S",  "IQ4_NL", "IQ3_S", "IQ3_M",   "IQ2_S",  "IQ2_M",  "IQ4_XS",   "IQ1_M",
+                                   "BF16",   "",       "",      "",        "TQ1_0",  "TQ2_0",  "MXFP4_MOE"};
     const auto type = file.find_uint("general.file_type");
     if (type && *type < kNames.size() && *kNames[*type] != '\0') return kNames[*type];
     std::map<std::string, uint64_t> bytes_by_type;
-    for (const gguf::TensorInfo& tensor : file.tensors) bytes_by_type[std::string(tensor.type.name)] += tensor.size_bytes;
+    for (const gguf::TensorInfo& tensor : file.tensors)
+        bytes_by_type[std::string(tensor.type.name)] += tensor.size_bytes;
     const auto most = std::ranges::max_element(bytes_by_type, {}, [](const auto& entry) { return entry.second; });
     std::string name = most == bytes_by_type.end() ? "unknown" : most->first;
     std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
@@ -86,7 +87,15 @@ gguf::Metadata without_long_arrays(const gguf::Metadata& metadata) {
     for (const auto& [key, value] : metadata)
         small[key] = std::visit(
             [](const auto& v) -> gguf::Value {
-                if constexpr (requires { v.front().size(); v.capacity(); } || requires { v.capacity(); v.front(); }) {
+                if constexpr (
+                    requires {
+                        v.front().size();
+                        v.capacity();
+                    } ||
+                    requires {
+                        v.capacity();
+                        v.front();
+                    }) {
                     using V = std::decay_t<decltype(v)>;
                     if constexpr (!std::is_same_v<V, std::string>)
                         if (v.size() > kMostEntries) return V{};
@@ -212,7 +221,8 @@ std::optional<std::string> canonical_name(std::string_view name) {
     const std::string_view model = name.substr(0, tagged ? colon : name.size());
     const std::string_view tag = tagged ? name.substr(colon + 1) : "latest";
     const auto usable = [](std::string_view text, std::string_view further) {
-        return !text.empty() && text.front() != '/' && text.back() != '/' && !text.contains("..") && !text.contains("//") &&
+        return !text.empty() && text.front() != '/' && text.back() != '/' && !text.contains("..") &&
+               !text.contains("//") &&
                std::ranges::all_of(text, [&](char c) { return is_name_character(c) || further.contains(c); });
     };
     if (!usable(model, "/") || !usable(tag, "") || name.size() > 255) return std::nullopt;
@@ -230,7 +240,9 @@ std::string human_count(uint64_t count) {
     return std::format("{}", count);
 }
 
-bool ModelEntry::supports(std::string_view capability) const { return std::ranges::contains(capabilities(), capability); }
+bool ModelEntry::supports(std::string_view capability) const {
+    return std::ranges::contains(capabilities(), capability);
+}
 
 // A model that generates can embed, too, but clients offer "embedding" models for nothing else: only those say so.
 std::vector<std::string> ModelEntry::capabilities() const {
@@ -265,7 +277,8 @@ std::vector<ModelPointer> ModelStore::scan_folder() {
     std::vector<ModelPointer> models;
     if (folder_.empty()) return models;
     std::error_code error;
-    constexpr auto kOptions = fs::directory_options::skip_permission_denied | fs::directory_options::follow_directory_symlink;
+    constexpr auto kOptions =
+        fs::directory_options::skip_permission_denied | fs::directory_options::follow_directory_symlink;
     for (fs::recursive_directory_iterator at(folder_, kOptions, error), end; !error && at != end; at.increment(error)) {
         constexpr int kDeepest = 3;
         if (at.depth() >= kDeepest) at.disable_recursion_pending();
@@ -312,8 +325,9 @@ std::string ModelStore::file_for(std::string_view name) const {
 
 ApiStatus ModelStore::copy(std::string_view source, std::string_view destination) {
     const auto model = find(source);
-    if (!model) return model.error().status == 404 ? refuse(404, "model \"{}\" not found", source)
-                                                   : std::unexpected(model.error());
+    if (!model)
+        return model.error().status == 404 ? refuse(404, "model \"{}\" not found", source)
+                                           : std::unexpected(model.error());
     const auto name = canonical_name(destination);
     if (!name) return refuse(400, "invalid model name");
     if (folder_.empty()) return refuse(400, "there is no folder of models to copy into: start with --models");

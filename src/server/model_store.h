@@ -37,7 +37,7 @@ struct ModelEntry {
     std::string quantization;  // "Q4_K_M"
     std::string chat_template;
     TemplateFamily family;
-    bool embeds_only = false;  // an encoder, or a model that pools
+    bool embeds_only = false;                // an encoder, or a model that pools
     std::vector<std::string> infill_tokens;  // prefix, suffix, middle: empty when the model has none
 
     bool supports(std::string_view capability) const;
@@ -70,7 +70,7 @@ private:
 
     std::string folder_;
     std::vector<std::string> paths_;
-    std::mutex mutex_;                          // of the cache
+    std::mutex mutex_;                           // of the cache
     std::map<std::string, ModelPointer> known_;  // by file, size and time
 };
 

@@ -1,7 +1,7 @@
 // The thread that owns one loaded model: takes work, runs pass after pass, hands out what came of each.
 //
-// Thread contract: the constructor's thread hands engine and batch over to the worker's own; every public function may be
-// called from any thread.
+// Thread contract: the constructor's thread hands engine and batch over to the worker's own; every public function may
+// be called from any thread.
 #pragma once
 
 #include "engine/batch_engine.h"

@@ -45,9 +45,9 @@ std::string done_reason(Finish finish) {
 // No key beside "id" and "function": strict clients refuse what they do not know.
 Json tool_call_json(const ToolCall& call, size_t index) {
     const auto arguments = try_parse(call.arguments);
-    return {{"id", call.id},
-            {"function",
-             {{"index", index}, {"name", call.name}, {"arguments", arguments ? *arguments : Json::object()}}}};
+    return {
+        {"id", call.id},
+        {"function", {{"index", index}, {"name", call.name}, {"arguments", arguments ? *arguments : Json::object()}}}};
 }
 
 Json tool_calls_json(const std::vector<ToolCall>& calls) {
@@ -94,9 +94,7 @@ protected:
     // The object of one piece, up to and without "done".
     virtual Json piece(const std::string& text, const std::string& thinking, const std::vector<ToolCall>& calls) = 0;
 
-    Json head() const {
-        return {{"model", model_}, {"created_at", rfc3339(std::chrono::system_clock::now())}};
-    }
+    Json head() const { return {{"model", model_}, {"created_at", rfc3339(std::chrono::system_clock::now())}}; }
 
 private:
     static std::string line(const Json& json) { return dump(json) + "\n"; }

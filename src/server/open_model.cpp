@@ -28,8 +28,9 @@ Result<OpenedModel> open_for_serving(const OpenOptions& options, const ModelEntr
     engine::EngineOptions engine_options = options.engine;
     engine_options.model_path = model.path;
     const uint64_t trained = model.shape.context_train;
-    engine_options.context_tokens =
-        trained == 0 ? options.context_tokens : static_cast<uint32_t>(std::min<uint64_t>(trained, options.context_tokens));
+    engine_options.context_tokens = trained == 0
+                                        ? options.context_tokens
+                                        : static_cast<uint32_t>(std::min<uint64_t>(trained, options.context_tokens));
     engine_options.sequences = options.sequences;
     HYPURA_ASSIGN(engine_options.ram_bytes, shared_budget(options, nth));
 

@@ -7,8 +7,8 @@
 namespace hypura::server {
 
 struct OpenOptions {
-    engine::EngineOptions engine;   // for every model; path, context and sequences are filled in
-    uint32_t context_tokens = 8192; // at most; a model trained for less gets less
+    engine::EngineOptions engine;    // for every model; path, context and sequences are filled in
+    uint32_t context_tokens = 8192;  // at most; a model trained for less gets less
     uint32_t sequences = 8;
     uint32_t max_loaded = 1;
 };

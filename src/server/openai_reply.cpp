@@ -66,9 +66,7 @@ Json completion_logprobs_json(const std::vector<TokenLogprob>& entries) {
 }
 
 Json tool_call_json(const ToolCall& call) {
-    return {{"id", call.id},
-            {"type", "function"},
-            {"function", {{"name", call.name}, {"arguments", call.arguments}}}};
+    return {{"id", call.id}, {"type", "function"}, {"function", {{"name", call.name}, {"arguments", call.arguments}}}};
 }
 
 // What both endpoints share: one id and one time for the whole answer, the closing chunks, the errors.
@@ -155,7 +153,9 @@ public:
         : SseReply(request, random_id("chatcmpl-", 24), "chat.completion.chunk") {}
 
     // The role, once.
-    std::string begin() override { return data(chunk(open_choice({{"delta", {{"role", "assistant"}, {"content", ""}}}}))); }
+    std::string begin() override {
+        return data(chunk(open_choice({{"delta", {{"role", "assistant"}, {"content", ""}}}})));
+    }
 
     std::string whole(const Answer& answer) override {
         Json message = {{"role", "assistant"}, {"content", answer.text}, {"refusal", nullptr}};
@@ -166,11 +166,11 @@ public:
             if (answer.text.empty()) message["content"] = nullptr;
         }
         Json json = head("chat.completion");
-        json["choices"] = Json::array(
-            {{{"index", 0},
-              {"message", std::move(message)},
-              {"logprobs", chat_logprobs_json(answer.logprobs)},
-              {"finish_reason", finish_reason(answer.done.finish, !answer.tool_calls.empty())}}});
+        json["choices"] =
+            Json::array({{{"index", 0},
+                          {"message", std::move(message)},
+                          {"logprobs", chat_logprobs_json(answer.logprobs)},
+                          {"finish_reason", finish_reason(answer.done.finish, !answer.tool_calls.empty())}}});
         json["usage"] = usage_json(answer.done.usage);
         return dump(json);
     }
@@ -216,7 +216,9 @@ private:
     Json thinking_choice(const std::string&) override { return nullptr; }
     Json tool_choice(const ToolCall&, uint32_t) override { return nullptr; }
     Json last_choice() override { return {{"text", ""}}; }
-    Json logprobs_json(const std::vector<TokenLogprob>& logprobs) override { return completion_logprobs_json(logprobs); }
+    Json logprobs_json(const std::vector<TokenLogprob>& logprobs) override {
+        return completion_logprobs_json(logprobs);
+    }
 };
 
 Json vector_json(const std::vector<float>& vector, bool as_base64) {
@@ -236,7 +238,8 @@ Json usage_json(const Usage& usage) {
 }
 
 Json error_json(const ApiError& error) {
-    Json inner = {{"message", error.message}, {"type", error_type(error.status)}, {"param", nullptr}, {"code", nullptr}};
+    Json inner = {
+        {"message", error.message}, {"type", error_type(error.status)}, {"param", nullptr}, {"code", nullptr}};
     if (error.context_tokens > 0) {
         inner["type"] = "exceed_context_size_error";
         inner["code"] = "context_length_exceeded";
@@ -254,9 +257,8 @@ std::unique_ptr<Reply> completion_reply(const Request& request) { return std::ma
 std::string embeddings_body(const EmbedRequest& request, const Embeddings& embeddings) {
     Json list = Json::array();
     for (const std::vector<float>& vector : embeddings.vectors)
-        list.push_back({{"object", "embedding"},
-                        {"embedding", vector_json(vector, request.base64)},
-                        {"index", list.size()}});
+        list.push_back(
+            {{"object", "embedding"}, {"embedding", vector_json(vector, request.base64)}, {"index", list.size()}});
     return dump({{"object", "list"},
                  {"data", std::move(list)},
                  {"model", request.model},

@@ -15,7 +15,8 @@ Json text_part(const std::string& text) {
 }
 
 Json message_item(const std::string& id, const std::string& status, Json content) {
-    return {{"id", id}, {"type", "message"}, {"status", status}, {"role", "assistant"}, {"content", std::move(content)}};
+    return {
+        {"id", id}, {"type", "message"}, {"status", status}, {"role", "assistant"}, {"content", std::move(content)}};
 }
 
 Json call_item(const std::string& id, const std::string& status, const ToolCall& call, const std::string& arguments) {
@@ -202,7 +203,8 @@ std::string ResponsesReply::bytes_for(const ToolCallEvent& e) {
     const ToolCall& call = e.call;
     bytes += item_event("response.output_item.added", call_item(item_id_, "in_progress", call, ""));
     bytes += emit("response.function_call_arguments.delta", of_item({{"delta", call.arguments}}));
-    bytes += emit("response.function_call_arguments.done", of_item({{"name", call.name}, {"arguments", call.arguments}}));
+    bytes +=
+        emit("response.function_call_arguments.done", of_item({{"name", call.name}, {"arguments", call.arguments}}));
     return bytes + close_item(call_item(item_id_, "completed", call, call.arguments));
 }
 

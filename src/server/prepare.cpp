@@ -22,9 +22,10 @@ Json tool_calls_json(const std::vector<ToolCall>& calls) {
     Json list = Json::array();
     for (const ToolCall& call : calls) {
         const auto arguments = try_parse(call.arguments);
-        list.push_back({{"id", call.id},
-                        {"type", "function"},
-                        {"function", {{"name", call.name}, {"arguments", arguments ? *arguments : Json(call.arguments)}}}});
+        list.push_back(
+            {{"id", call.id},
+             {"type", "function"},
+             {"function", {{"name", call.name}, {"arguments", arguments ? *arguments : Json(call.arguments)}}}});
     }
     return list;
 }
@@ -51,9 +52,9 @@ Result<std::string> render(const Request& request, const std::vector<Message>& m
     for (const Message& message : messages) list.push_back(message_json(message));
     if (uses_tools(chat))
         for (const Tool& tool : chat.tools) tools.push_back(try_parse(tool.definition).value_or(Json::object()));
-    return engine::render_template(engine, {.messages = dump(list),
-                                            .tools = tools.empty() ? "" : dump(tools),
-                                            .variables = variables_json(request)});
+    return engine::render_template(
+        engine,
+        {.messages = dump(list), .tools = tools.empty() ? "" : dump(tools), .variables = variables_json(request)});
 }
 
 std::string infill_text(const TextPrompt& prompt, const ModelEntry& model) {
@@ -86,7 +87,8 @@ ApiResult<Prompt> tokenized(const Request& request, std::string text, const engi
     return prompt;
 }
 
-ApiResult<Prompt> chat_prompt(const Request& request, const std::vector<Message>& messages, const engine::Engine& engine) {
+ApiResult<Prompt> chat_prompt(const Request& request, const std::vector<Message>& messages,
+                              const engine::Engine& engine) {
     HYPURA_ASSIGN(std::string text, render(request, messages, engine));
     return tokenized(request, std::move(text), engine);
 }
@@ -212,7 +214,8 @@ ApiStatus check_request(const Request& request, const ModelEntry& model) {
         return std::unexpected(
             does_not_support(request.model, std::holds_alternative<ChatPrompt>(request.prompt) ? "chat" : "generate"));
     if (const auto* text = std::get_if<TextPrompt>(&request.prompt))
-        if (text->suffix && model.infill_tokens.empty()) return std::unexpected(does_not_support(request.model, "insert"));
+        if (text->suffix && model.infill_tokens.empty())
+            return std::unexpected(does_not_support(request.model, "insert"));
     if (const auto* chat = std::get_if<ChatPrompt>(&request.prompt))
         if (uses_tools(*chat) && model.family.tools == ToolStyle::kNone)
             return std::unexpected(does_not_support(request.model, "tools"));

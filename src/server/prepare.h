@@ -26,7 +26,8 @@ ApiResult<std::vector<engine::Token>> prompt_tokens(const Request& request, cons
 
 // One token list an input. Errors: 400 when one exceeds `most_tokens` and may not be cut.
 ApiResult<std::vector<std::vector<engine::Token>>> prepare_embedding(const EmbedRequest& request,
-                                                                     const engine::Engine& engine, uint32_t most_tokens);
+                                                                     const engine::Engine& engine,
+                                                                     uint32_t most_tokens);
 
 // The first `dimensions` values, normalised again; 0: as they are.
 void cut_dimensions(std::vector<float>& values, int64_t dimensions, bool normalize);

@@ -21,7 +21,8 @@ public:
     // Bytes that say "still here" and that every client ignores; sent when nothing else was for a while.
     virtual std::string keep_alive() = 0;
 
-    // ---- in one piece ------------------------------------------------------------------------------------------------
+    // ---- in one piece
+    // ------------------------------------------------------------------------------------------------
     virtual std::string whole(const Answer& answer) = 0;
     // The body of a response that is nothing but this error.
     virtual std::string error(const ApiError& error) = 0;

@@ -1,5 +1,5 @@
-// The one native request and the one stream of events. Every dialect translates its JSON into a Request, and Events into
-// its bytes; nothing behind this file knows which API a client speaks.
+// The one native request and the one stream of events. Every dialect translates its JSON into a Request, and Events
+// into its bytes; nothing behind this file knows which API a client speaks.
 //
 // Thread contract: plain values.
 #pragma once
@@ -18,7 +18,7 @@ namespace hypura::server {
 // ---- what is asked -------------------------------------------------------------------------------------------------
 
 struct ToolCall {
-    std::string id;         // "call_abc12345"; empty in history where the client sent none
+    std::string id;  // "call_abc12345"; empty in history where the client sent none
     std::string name;
     std::string arguments;  // a JSON object as text, key order kept
 };
@@ -84,10 +84,10 @@ struct Request {
     bool think_must_be_supported = false;   // refuse `think` = true on a model that cannot
     bool logprobs = false;
     uint32_t top_logprobs = 0;
-    bool truncate = true;        // drop oldest messages when the prompt is too long; else refuse
-    bool return_context = false; // Done carries the tokens of prompt and answer
+    bool truncate = true;         // drop oldest messages when the prompt is too long; else refuse
+    bool return_context = false;  // Done carries the tokens of prompt and answer
     bool stream = true;
-    bool include_usage = true;   // OpenAI: whether a stream ends with its usage
+    bool include_usage = true;  // OpenAI: whether a stream ends with its usage
     KeepAlive keep_alive;
 };
 
@@ -146,7 +146,7 @@ struct DoneEvent {
     std::string stop_string;  // kStopString: which
     Usage usage;
     Timing timing;
-    std::vector<int32_t> context;           // return_context
+    std::vector<int32_t> context;        // return_context
     std::vector<TokenLogprob> logprobs;  // of tokens that never became an event of their own
 };
 struct FailedEvent {

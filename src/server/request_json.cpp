@@ -81,8 +81,8 @@ ApiResult<std::vector<ToolCall>> read_tool_calls(const Json& message) {
     for (const Json& entry : *list) {
         const Json* function = find(entry, "function");
         if (function == nullptr) return refuse(400, "a tool call needs a function");
-        calls.push_back(
-            {text_of(find(entry, "id")), text_of(find(*function, "name")), arguments_text(find(*function, "arguments"))});
+        calls.push_back({text_of(find(entry, "id")), text_of(find(*function, "name")),
+                         arguments_text(find(*function, "arguments"))});
     }
     return calls;
 }

@@ -23,7 +23,8 @@ struct Generator {
     bool (*only_loads)(const Request& request) = nullptr;
 };
 
-inline HttpReply generate(const Generator& how, Service& service, const RouteOptions& options, const HttpRequest& http) {
+inline HttpReply generate(const Generator& how, Service& service, const RouteOptions& options,
+                          const HttpRequest& http) {
     const auto refuse_with = [&how](const ApiError& error) { return json_reply(how.error(error), error.status); };
     const auto body = parse_body(http.body);
     if (!body) return refuse_with(body.error());

@@ -1,6 +1,5 @@
 #include "server/routes.h"
 
-
 #include <algorithm>
 
 namespace hypura::server {

@@ -1,4 +1,5 @@
-// Paths and what serves them. Handlers run on the connection's thread and return at once or wait for their request only.
+// Paths and what serves them. Handlers run on the connection's thread and return at once or wait for their request
+// only.
 #pragma once
 
 #include "server/access.h"
@@ -16,9 +17,9 @@ struct RouteOptions {
     std::string version;                          // of hypura, for the Server header
     std::chrono::milliseconds keep_alive{15000};  // silence after which a waiting client hears something
     AccessOptions access;
-    std::string prefix_folder;                    // where /prefix/save writes; empty: nothing is saved or restored
-    uint32_t context_tokens = 8192;               // that a model gets, at most; all its sequences share them
-    uint32_t sequences = 8;                       // that a model serves at once
+    std::string prefix_folder;       // where /prefix/save writes; empty: nothing is saved or restored
+    uint32_t context_tokens = 8192;  // that a model gets, at most; all its sequences share them
+    uint32_t sequences = 8;          // that a model serves at once
 
     // What clients may count on: models trained for less get less.
     uint32_t usable_context(const ModelEntry& model) const;

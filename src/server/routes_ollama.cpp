@@ -131,7 +131,8 @@ HttpReply copy(Service& service, const HttpRequest& http) {
     if (!body) return error_reply(body.error());
     const auto source = read_string(*body, "source");
     const auto destination = read_string(*body, "destination");
-    if (!source || !destination || !*source || !*destination) return error_reply({400, "source and destination are required"});
+    if (!source || !destination || !*source || !*destination)
+        return error_reply({400, "source and destination are required"});
     const ApiStatus copied = service.store().copy(**source, **destination);
     return copied ? HttpReply{} : error_reply(copied.error());
 }
@@ -181,7 +182,8 @@ private:
                  {"completed", done_bytes}});
         });
         if (result) {
-            for (const char* status : {"verifying sha256 digest", "writing manifest", "success"}) say({{"status", status}});
+            for (const char* status : {"verifying sha256 digest", "writing manifest", "success"})
+                say({{"status", status}});
         } else {
             say({{"error", result.error().message}});
         }
@@ -200,10 +202,11 @@ bool names_a_file(const std::string& name) { return name.starts_with("file://") 
 
 HttpReply pull_known(const ApiResult<ModelPointer>& model, const std::string& name, bool stream) {
     if (!model)
-        return error_reply({model.error().status,
-                            "pull model manifest: file does not exist: '" + name +
-                                "' is not in the folder of models, and nothing is fetched from a registry; give the path or "
-                                "file:// address of a GGUF file"});
+        return error_reply(
+            {model.error().status,
+             "pull model manifest: file does not exist: '" + name +
+                 "' is not in the folder of models, and nothing is fetched from a registry; give the path or "
+                 "file:// address of a GGUF file"});
     if (!stream) return json_reply(R"({"status":"success"})");
     return {.content_type = "application/x-ndjson",
             .body = "{\"status\":\"pulling manifest\"}\n{\"status\":\"success\"}\n"};
@@ -245,13 +248,13 @@ HttpReply embed(Service& service, const RouteOptions& options, const HttpRequest
 
 void add_ollama_routes(Router& router, Service& service, const RouteOptions& options) {
     static constexpr Generator kChat{ollama::parse_chat, ollama::chat_reply, ollama::error_body, ollama::only_loads};
-    static constexpr Generator kGenerate{ollama::parse_generate, ollama::generate_reply, ollama::error_body, ollama::only_loads};
+    static constexpr Generator kGenerate{ollama::parse_generate, ollama::generate_reply, ollama::error_body,
+                                         ollama::only_loads};
     router.add("GET", "/", [](const HttpRequest&) {
         return HttpReply{.content_type = "text/plain; charset=utf-8", .body = "Ollama is running"};
     });
-    router.add("GET", "/api/version", [](const HttpRequest&) {
-        return json_reply(dump({{"version", kProtocolVersion}}));
-    });
+    router.add("GET", "/api/version",
+               [](const HttpRequest&) { return json_reply(dump({{"version", kProtocolVersion}})); });
     router.add("GET", "/api/tags", [&](const HttpRequest&) { return tags(service, options); });
     router.add("GET", "/api/ps", [&](const HttpRequest&) { return running(service); });
     router.add("POST", "/api/show", [&](const HttpRequest& http) { return show(service, options, http); });

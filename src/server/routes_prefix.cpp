@@ -28,7 +28,8 @@ using Started = std::function<ApiStatus(std::function<void(ApiResult<uint64_t>)>
 
 HttpReply reply_with(const ApiResult<Started>& start, const AnswerStreamOptions& options) {
     if (!start) return json_reply(error_body(start.error()), start.error().status);
-    return later<uint64_t>(*start, [](const uint64_t& tokens) { return dump({{"tokens", tokens}}); }, error_body, options);
+    return later<uint64_t>(
+        *start, [](const uint64_t& tokens) { return dump({{"tokens", tokens}}); }, error_body, options);
 }
 
 ApiResult<Started> save(Service& service, const RouteOptions& options, const std::string& text) {

@@ -36,7 +36,8 @@ void add_requests(MetricsText& text, const ServiceCounters& counters, const Mode
     text.add("requests_total", "counter", "Requests accepted.", number(counters.requests));
     text.add("requests_failed_total", "counter", "Of these, ended with an error.", number(counters.failed));
     text.add("requests_cancelled_total", "counter", "Of these, given up by the client.", number(counters.cancelled));
-    text.add("prompt_tokens_total", "counter", "Tokens of prompts, cached ones included.", number(counters.prompt_tokens));
+    text.add("prompt_tokens_total", "counter", "Tokens of prompts, cached ones included.",
+             number(counters.prompt_tokens));
     text.add("prompt_cached_tokens_total", "counter", "Of these, found in the cache.", number(counters.cached_tokens));
     text.add("answer_tokens_total", "counter", "Tokens generated.", number(counters.answer_tokens));
     text.add("prompt_seconds_total", "counter", "Time to first tokens, summed over requests.",
@@ -53,7 +54,8 @@ struct ModelMetric {
 };
 
 constexpr ModelMetric kModelMetrics[] = {
-    {"model_busy", "gauge", "Requests that the model works on.", [](const auto& s) { return static_cast<double>(s.busy); }},
+    {"model_busy", "gauge", "Requests that the model works on.",
+     [](const auto& s) { return static_cast<double>(s.busy); }},
     {"model_memory_bytes", "gauge", "Weights in memory, slots and context.",
      [](const auto& s) { return static_cast<double>(s.memory_bytes); }},
     {"model_context_tokens", "gauge", "Tokens that the context holds.",

@@ -29,10 +29,14 @@ std::string literal(std::string_view text) {
     std::string quoted = "\"";
     for (const char c : text) {
         if (c == '"' || c == '\\') quoted += '\\';
-        if (c == '\n') quoted += "\\n";
-        else if (c == '\r') quoted += "\\r";
-        else if (c == '\t') quoted += "\\t";
-        else quoted += c;
+        if (c == '\n')
+            quoted += "\\n";
+        else if (c == '\r')
+            quoted += "\\r";
+        else if (c == '\t')
+            quoted += "\\t";
+        else
+            quoted += c;
     }
     return quoted + '"';
 }
@@ -140,7 +144,8 @@ ApiResult<std::string> SchemaWriter::body_of_type(const std::string& type, const
         const Json* most = find(schema, "maxLength");
         if (least == nullptr && most == nullptr) return std::string("string");
         return "\"\\\"\" char" +
-               repetition(bounded(least, 0), most == nullptr ? std::nullopt : std::optional(bounded(most, 0))) + " \"\\\"\"";
+               repetition(bounded(least, 0), most == nullptr ? std::nullopt : std::optional(bounded(most, 0))) +
+               " \"\\\"\"";
     }
     if (type == "integer" || type == "number" || type == "boolean" || type == "null") return type;
     return refuse(400, "JSON schema: there is no type \"{}\"", type);
@@ -260,9 +265,9 @@ ApiResult<std::string> SchemaWriter::array_body(const Json& schema) {
     const uint64_t least = bounded(find(schema, "minItems"), 0);
     const Json* most = find(schema, "maxItems");
     if (most != nullptr && bounded(most, 0) == 0) return std::string("\"[\" ws \"]\"");
-    const std::string more = "(ws \",\" ws " + item + ")" +
-                             repetition(least == 0 ? 0 : least - 1,
-                                        most == nullptr ? std::nullopt : std::optional(bounded(most, 1) - 1));
+    const std::string more =
+        "(ws \",\" ws " + item + ")" +
+        repetition(least == 0 ? 0 : least - 1, most == nullptr ? std::nullopt : std::optional(bounded(most, 1) - 1));
     const std::string filled = item + " " + more + " ws \"]\"";
     return "\"[\" ws " + (least == 0 ? "(\"]\" | " + filled + ")" : filled);
 }
@@ -331,15 +336,17 @@ ApiResult<std::string> grammar_of_tool_calls(ToolStyle style, const std::vector<
         several ? std::format(" ({} call){{0,{}}}", literal(notation.separator), kMostCalls - 1) : std::string();
     const std::string before = notation.before_all.empty() ? "" : literal(notation.before_all) + " ";
     const std::string after = notation.after_all.empty() ? "" : " " + literal(notation.after_all);
-    return "root ::= " + before + "call" + more + after + "\ncall ::= " + joined_with(calls, " | ") + "\n" + rules + std::string(kBasicRules);
+    return "root ::= " + before + "call" + more + after + "\ncall ::= " + joined_with(calls, " | ") + "\n" + rules +
+           std::string(kBasicRules);
 }
 
-// Rules for free text up to and with `close`, character by character. What looked like the closing tag and was not may be
-// followed by the real one at once ("</thin</think>"): "near" begins anew at the tag's first character.
+// Rules for free text up to and with `close`, character by character. What looked like the closing tag and was not may
+// be followed by the real one at once ("</thin</think>"): "near" begins anew at the tag's first character.
 static std::string rules_of_thought(std::string_view close) {
     const auto class_without = [](std::initializer_list<char> characters) {
         std::string text = "[^";
-        for (const char c : characters) text += c == ']' || c == '[' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+        for (const char c : characters)
+            text += c == ']' || c == '[' || c == '\\' ? std::string("\\") + c : std::string(1, c);
         return text + "]";
     };
     std::string near = literal(close);
@@ -353,8 +360,8 @@ std::string allow_thinking(std::string grammar, const TemplateFamily& family, bo
     const std::string root = "root ::= ";
     grammar.replace(0, root.size(), "answer ::= ");
     const std::string gap = " [ \\t\\r\\n]{0,4} answer\n";
-    const std::string head = begins_thinking ? root + "thought" + gap
-                                             : root + "answer | " + literal(family.think_open) + " thought" + gap;
+    const std::string head =
+        begins_thinking ? root + "thought" + gap : root + "answer | " + literal(family.think_open) + " thought" + gap;
     return head + rules_of_thought(family.think_close) + grammar;
 }
 

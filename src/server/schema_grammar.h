@@ -1,9 +1,9 @@
 // JSON schema -> GBNF, the notation of llama.cpp's grammars, and the grammars that tool calls are held to.
 //
-// Constrained are: types, enum, const, properties with required, additionalProperties, items, prefixItems, the lengths of
-// strings and arrays, anyOf, oneOf, allOf of objects, and $ref into the same document. What a context-free grammar cannot
-// or need not say (pattern, format, ranges of numbers, multipleOf, uniqueItems) is left to the model: such an answer still
-// has the right shape. Properties come in the schema's order.
+// Constrained are: types, enum, const, properties with required, additionalProperties, items, prefixItems, the lengths
+// of strings and arrays, anyOf, oneOf, allOf of objects, and $ref into the same document. What a context-free grammar
+// cannot or need not say (pattern, format, ranges of numbers, multipleOf, uniqueItems) is left to the model: such an
+// answer still has the right shape. Properties come in the schema's order.
 #pragma once
 
 #include "server/api_error.h"

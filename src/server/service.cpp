@@ -17,8 +17,8 @@ int64_t since_ns(SteadyClock::time_point time) {
 
 class GenerationSink final : public SequenceSink {
 public:
-    GenerationSink(const engine::Engine& engine, AnswerOptions options, ChannelPointer channel, ModelManager::Lease lease,
-                   ServiceCounters& counters)
+    GenerationSink(const engine::Engine& engine, AnswerOptions options, ChannelPointer channel,
+                   ModelManager::Lease lease, ServiceCounters& counters)
         : builder_(engine, std::move(options)),
           channel_(std::move(channel)),
           lease_(std::move(lease)),
@@ -122,8 +122,9 @@ void start_embedding(LoadedModel& model, const EmbedRequest& request, int64_t lo
     if (inputs->empty()) return done(Embeddings{});
     const auto job = std::make_shared<EmbeddingJob>(request, inputs->size(), load_ns, arrived, std::move(done));
     for (size_t i = 0; i < inputs->size(); ++i)
-        model.worker().start(engine::EmbeddingRequest{.tokens = std::move((*inputs)[i]), .normalize = request.normalize},
-                             std::make_shared<EmbeddingSink>(job, i, lease));
+        model.worker().start(
+            engine::EmbeddingRequest{.tokens = std::move((*inputs)[i]), .normalize = request.normalize},
+            std::make_shared<EmbeddingSink>(job, i, lease));
 }
 
 }  // namespace
@@ -209,7 +210,8 @@ ApiStatus Service::count_tokens(Request request, std::function<void(ApiResult<ui
     return manager_.enqueue(std::move(task));
 }
 
-ApiStatus Service::with_batch(const std::string& model, PrefixWork work, std::function<void(ApiResult<uint64_t>)> done) {
+ApiStatus Service::with_batch(const std::string& model, PrefixWork work,
+                              std::function<void(ApiResult<uint64_t>)> done) {
     ModelManager::Task task;
     HYPURA_ASSIGN(task.model, store_.find(model));
     task.needs_sequence = false;
@@ -234,7 +236,8 @@ ApiStatus Service::save_prefix(Request request, std::string path, std::function<
 
 ApiStatus Service::restore_prefix(const std::string& model, std::string path,
                                   std::function<void(ApiResult<uint64_t>)> done) {
-    const auto restore = [path = std::move(path)](engine::BatchEngine& batch, const LoadedModel&) -> ApiResult<uint64_t> {
+    const auto restore = [path = std::move(path)](engine::BatchEngine& batch,
+                                                  const LoadedModel&) -> ApiResult<uint64_t> {
         HYPURA_ASSIGN(const auto tokens, batch.restore_prefix(path));
         return tokens.size();
     };

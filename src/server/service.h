@@ -40,8 +40,8 @@ public:
     ApiStatus embed(EmbedRequest request, std::function<void(ApiResult<Embeddings>)> done);
     ApiStatus count_tokens(Request request, std::function<void(ApiResult<uint64_t>)> done);
 
-    // Writes what the cache holds of the beginning of a request's prompt to a file, or reads such a file into the cache;
-    // `done` gets the number of tokens. A model that is not loaded is loaded first.
+    // Writes what the cache holds of the beginning of a request's prompt to a file, or reads such a file into the
+    // cache; `done` gets the number of tokens. A model that is not loaded is loaded first.
     ApiStatus save_prefix(Request request, std::string path, std::function<void(ApiResult<uint64_t>)> done);
     ApiStatus restore_prefix(const std::string& model, std::string path, std::function<void(ApiResult<uint64_t>)> done);
 

@@ -10,9 +10,9 @@
 namespace hypura::server {
 
 enum class ToolStyle {
-    kNone,      // the template knows no tools
-    kHermes,    // <tool_call>{"name","arguments"}</tool_call>: Hermes, Qwen; also with <function=...> inside (Qwen coder)
-    kLlama,     // {"name","parameters"} as the whole answer, perhaps after <|python_tag|>: Llama 3
+    kNone,    // the template knows no tools
+    kHermes,  // <tool_call>{"name","arguments"}</tool_call>: Hermes, Qwen; also with <function=...> inside (Qwen coder)
+    kLlama,   // {"name","parameters"} as the whole answer, perhaps after <|python_tag|>: Llama 3
     kMistral,   // [TOOL_CALLS][{"name","arguments"}], or [TOOL_CALLS]name[ARGS]{...}
     kFunction,  // <function=name>{...}</function>: functionary 3.1
     kHarmony,   // channels: gpt-oss

@@ -22,7 +22,8 @@ milliseconds from_seconds(double seconds) {
 // Takes a decimal number from the front of `text`; empty when there is none.
 std::optional<double> take_number(std::string_view& text) {
     double number = 0;
-    const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
+    const auto [rest, error] =
+        std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
     if (error != std::errc()) return std::nullopt;
     text.remove_prefix(static_cast<size_t>(rest - text.data()));
     return number;

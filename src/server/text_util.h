@@ -18,8 +18,8 @@ std::string random_id(std::string_view prefix, size_t length);
 std::string rfc3339(std::chrono::system_clock::time_point time);
 int64_t unix_seconds(std::chrono::system_clock::time_point time);
 
-// A number of seconds, or a duration as Go writes it ("1h30m", "500ms", "-1m"); a bare number in a string is seconds too.
-// Negative means forever. Errors: 400.
+// A number of seconds, or a duration as Go writes it ("1h30m", "500ms", "-1m"); a bare number in a string is seconds
+// too. Negative means forever. Errors: 400.
 ApiResult<KeepAlive> parse_keep_alive(const Json* value);
 ApiResult<KeepAlive> parse_keep_alive_text(std::string_view text);
 

@@ -66,7 +66,8 @@ TEST(AnswerParser, Thinking) {
 }
 
 TEST(AnswerParser, HermesCalls) {
-    expect_parts(options_for(kQwen), "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"z\": 1, \"a\": \"}\"}}\n</tool_call>",
+    expect_parts(options_for(kQwen),
+                 "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"z\": 1, \"a\": \"}\"}}\n</tool_call>",
                  "|C:f{\"z\":1,\"a\":\"}\"}");
     expect_parts(options_for(kQwen),
                  "<think>hm</think>Let me see.\n<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n"
@@ -93,7 +94,8 @@ TEST(AnswerParser, QwenCoderCalls) {
 TEST(AnswerParser, LlamaCalls) {
     constexpr std::string_view kLlama = "{{ tools }} ipython <|python_tag|>";
     expect_parts(options_for(kLlama), "{\"name\": \"f\", \"parameters\": {\"a\": 1}}", "|C:f{\"a\":1}");
-    expect_parts(options_for(kLlama), " \n{\"name\":\"f\",\"parameters\":{}}; {\"name\":\"f\",\"parameters\":{\"b\":2}}",
+    expect_parts(options_for(kLlama),
+                 " \n{\"name\":\"f\",\"parameters\":{}}; {\"name\":\"f\",\"parameters\":{\"b\":2}}",
                  "|C:f{}|C:f{\"b\":2}");
     expect_parts(options_for(kLlama), "<|python_tag|>{\"name\":\"f\",\"parameters\":{}}", "|C:f{}");
     expect_parts(options_for(kLlama), "{\"no\": \"call\"}", "|X:{\"no\": \"call\"}");
@@ -102,7 +104,8 @@ TEST(AnswerParser, LlamaCalls) {
 
 TEST(AnswerParser, MistralCalls) {
     constexpr std::string_view kMistral = "{{ tools }} [TOOL_CALLS]";
-    expect_parts(options_for(kMistral), "[TOOL_CALLS][{\"name\":\"f\",\"arguments\":{\"a\":1}},{\"name\":\"f\",\"arguments\":{}}]",
+    expect_parts(options_for(kMistral),
+                 "[TOOL_CALLS][{\"name\":\"f\",\"arguments\":{\"a\":1}},{\"name\":\"f\",\"arguments\":{}}]",
                  "|C:f{\"a\":1}|C:f{}");
     expect_parts(options_for(kMistral), "[TOOL_CALLS]f[ARGS]{\"a\": 1}[TOOL_CALLS]get_weather[CALL_ID]x1[ARGS]{}",
                  "|C:f{\"a\": 1}|C:get_weather{}");

@@ -38,18 +38,20 @@ TEST(AnthropicRequest, BlocksBecomeMessages) {
 TEST(AnthropicRequest, RequiresWhatTheApiRequires) {
     EXPECT_EQ(messages(R"({"model":"m","messages":[{"role":"user","content":"x"}]})").error().status, 400);
     EXPECT_EQ(messages(R"({"model":"m","max_tokens":5,"messages":[]})").error().status, 400);
-    EXPECT_TRUE(parse_count_tokens(*parse_body(R"({"model":"m","messages":[{"role":"user","content":"x"}]})")).has_value());
+    EXPECT_TRUE(
+        parse_count_tokens(*parse_body(R"({"model":"m","messages":[{"role":"user","content":"x"}]})")).has_value());
 }
 
 TEST(AnthropicReply, BlocksAreOpenedFilledAndClosed) {
     const auto events = parse_sse(play(*messages_reply({.model = "m"}), full_answer()));
     std::vector<std::string> names;
     for (const SseEvent& event : events) names.push_back(event.name);
-    const std::vector<std::string> expected = {
-        "message_start",       "content_block_start", "content_block_delta", "content_block_delta", "content_block_stop",
-        "content_block_start", "content_block_delta", "content_block_delta", "content_block_stop",  "content_block_start",
-        "content_block_delta", "content_block_stop",  "content_block_start", "content_block_delta", "content_block_stop",
-        "message_delta",       "message_stop"};
+    const std::vector<std::string> expected = {"message_start",       "content_block_start", "content_block_delta",
+                                               "content_block_delta", "content_block_stop",  "content_block_start",
+                                               "content_block_delta", "content_block_delta", "content_block_stop",
+                                               "content_block_start", "content_block_delta", "content_block_stop",
+                                               "content_block_start", "content_block_delta", "content_block_stop",
+                                               "message_delta",       "message_stop"};
     EXPECT_EQ(names, expected);
     EXPECT_EQ(events[3].json["delta"]["type"], "signature_delta");
     EXPECT_EQ(events[6].json["index"], 1);

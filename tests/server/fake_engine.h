@@ -1,5 +1,5 @@
-// An engine without a model: every byte is a token, and a sequence answers with a text that the test has set. Passes can
-// be held back, so that a test decides what is under way when.
+// An engine without a model: every byte is a token, and a sequence answers with a text that the test has set. Passes
+// can be held back, so that a test decides what is under way when.
 #pragma once
 
 #include "engine/batch_engine.h"
@@ -18,12 +18,15 @@
 namespace hypura::server {
 
 constexpr std::string_view kFakeTemplate =
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif "
+    "%}"
     "{# tools <tool_call> <think> </think> #}";
 
 class FakeEngine final : public engine::Engine {
 public:
-    Result<std::unique_ptr<engine::Session>> new_session() override { return fail(ErrorCode::kUnsupportedModel, "fake"); }
+    Result<std::unique_ptr<engine::Session>> new_session() override {
+        return fail(ErrorCode::kUnsupportedModel, "fake");
+    }
     Result<std::unique_ptr<engine::BatchEngine>> new_batch(const engine::BatchOptions&) override {
         return fail(ErrorCode::kUnsupportedModel, "fake");
     }
@@ -57,8 +60,8 @@ struct FakeControl {
     std::mutex mutex;
     std::condition_variable wake;
     std::string answer = "hello";
-    Error error;                     // with a message: every sequence fails with it after its first token
-    bool held = false;               // step() waits while it is
+    Error error;        // with a message: every sequence fails with it after its first token
+    bool held = false;  // step() waits while it is
     std::atomic<uint32_t> opened{0}, closed{0};
     std::vector<engine::GenerateRequest> requests;
 
@@ -122,7 +125,9 @@ public:
     Result<uint32_t> save_prefix(std::span<const engine::Token> tokens, const std::string&) override {
         return static_cast<uint32_t>(tokens.size());
     }
-    Result<std::vector<engine::Token>> restore_prefix(const std::string&) override { return std::vector<engine::Token>(7); }
+    Result<std::vector<engine::Token>> restore_prefix(const std::string&) override {
+        return std::vector<engine::Token>(7);
+    }
     void drop_prefixes() override {}
 
 private:

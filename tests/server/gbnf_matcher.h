@@ -43,7 +43,8 @@ private:
     using NodePointer = std::shared_ptr<Node>;
     using Next = std::function<bool(size_t)>;
 
-    // ---- reading -----------------------------------------------------------------------------------------------------
+    // ---- reading
+    // -----------------------------------------------------------------------------------------------------
     char peek() const { return at_ < rest_.size() ? rest_[at_] : '\0'; }
     void skip() {
         while (peek() == ' ') ++at_;
@@ -111,10 +112,14 @@ private:
     NodePointer repeated(NodePointer inner) {
         constexpr size_t kAny = 1U << 20U;
         size_t least = 1, most = 1;
-        if (peek() == '*') least = 0, most = kAny, ++at_;
-        else if (peek() == '?') least = 0, ++at_;
-        else if (peek() == '{') read_bounds(least, most, kAny);
-        else return inner;
+        if (peek() == '*')
+            least = 0, most = kAny, ++at_;
+        else if (peek() == '?')
+            least = 0, ++at_;
+        else if (peek() == '{')
+            read_bounds(least, most, kAny);
+        else
+            return inner;
         auto node = std::make_shared<Node>(Node{Node::Kind::kRepeat, {std::move(inner)}});
         node->least = least;
         node->most = most;
@@ -124,12 +129,15 @@ private:
         ++at_;
         const size_t end = rest_.find('}', at_), comma = rest_.find(',', at_);
         least = std::stoul(rest_.substr(at_));
-        if (comma > end) most = least;
-        else most = comma + 1 == end ? any : std::stoul(rest_.substr(comma + 1));
+        if (comma > end)
+            most = least;
+        else
+            most = comma + 1 == end ? any : std::stoul(rest_.substr(comma + 1));
         at_ = end + 1;
     }
 
-    // ---- matching ----------------------------------------------------------------------------------------------------
+    // ---- matching
+    // ----------------------------------------------------------------------------------------------------
     bool match(const Node& node, const std::string& text, size_t at, const Next& next) const {
         switch (node.kind) {
             case Node::Kind::kAny:
@@ -155,9 +163,11 @@ private:
                      [&, index](size_t end) { return match_all(node, index + 1, text, end, next); });
     }
     bool match_repeat(const Node& node, size_t done, const std::string& text, size_t at, const Next& next) const {
-        const bool more = done < node.most && match(*node.parts[0], text, at, [&, done, at](size_t end) {
-                              return end > at && match_repeat(node, done + 1, text, end, next);
-                          });
+        const bool more = done < node.most && match(
+                                                  *node.parts[0], text, at,
+                                                  [&, done, at](size_t end) {
+                                                      return end > at && match_repeat(node, done + 1, text, end, next);
+                                                  });
         return more || (done >= node.least && next(at));
     }
 

@@ -13,7 +13,9 @@ ApiResult<Request> chat(const char* text) { return parse_chat(*parse_body(text))
 TEST(OpenAiRequest, ReadsLimitsUnderBothNames) {
     EXPECT_EQ(chat(R"({"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":5})")->max_tokens, 5);
     EXPECT_EQ(chat(R"({"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":5,
-                       "max_completion_tokens":7})")->max_tokens, 7);
+                       "max_completion_tokens":7})")
+                  ->max_tokens,
+              7);
     EXPECT_FALSE(chat(R"({"model":"m","messages":[{"role":"user","content":"x"}]})")->stream);
 }
 
@@ -30,7 +32,8 @@ TEST(OpenAiRequest, PartsAreJoinedAndImagesRefused) {
 
 TEST(OpenAiRequest, ToolChoice) {
     const auto choice = [](const std::string& text) {
-        const std::string body = R"({"model":"m","messages":[{"role":"user","content":"x"}],"tool_choice":)" + text + "}";
+        const std::string body =
+            R"({"model":"m","messages":[{"role":"user","content":"x"}],"tool_choice":)" + text + "}";
         return chat(body.c_str());
     };
     EXPECT_EQ(std::get<ChatPrompt>(choice("\"none\"")->prompt).tool_choice, ToolChoice::kNone);
@@ -100,7 +103,8 @@ TEST(OpenAiReply, TheWholeAnswer) {
     EXPECT_EQ(choice["message"]["tool_calls"][0]["function"]["arguments"], R"({"city":"Oslo","days":2})");
     EXPECT_EQ(choice["finish_reason"], "tool_calls");
     EXPECT_EQ(json["usage"]["total_tokens"], 13);
-    const Json text = Json::parse(completion_reply({.model = "m"})->whole(gather({TextEvent{"abc", {}}, done_event()})));
+    const Json text =
+        Json::parse(completion_reply({.model = "m"})->whole(gather({TextEvent{"abc", {}}, done_event()})));
     EXPECT_EQ(text["object"], "text_completion");
     EXPECT_EQ(text["choices"][0]["text"], "abc");
 }

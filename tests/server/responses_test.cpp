@@ -45,12 +45,21 @@ TEST(ResponsesReply, EventsBuildTheResponseItemByItem) {
     }
     const std::vector<std::string> call = {"response.output_item.added", "response.function_call_arguments.delta",
                                            "response.function_call_arguments.done", "response.output_item.done"};
-    std::vector<std::string> expected = {
-        "response.created", "response.in_progress", "response.output_item.added", "response.reasoning_summary_part.added",
-        "response.reasoning_summary_text.delta", "response.reasoning_summary_text.done",
-        "response.reasoning_summary_part.done", "response.output_item.done", "response.output_item.added",
-        "response.content_part.added", "response.output_text.delta", "response.output_text.delta",
-        "response.output_text.done", "response.content_part.done", "response.output_item.done"};
+    std::vector<std::string> expected = {"response.created",
+                                         "response.in_progress",
+                                         "response.output_item.added",
+                                         "response.reasoning_summary_part.added",
+                                         "response.reasoning_summary_text.delta",
+                                         "response.reasoning_summary_text.done",
+                                         "response.reasoning_summary_part.done",
+                                         "response.output_item.done",
+                                         "response.output_item.added",
+                                         "response.content_part.added",
+                                         "response.output_text.delta",
+                                         "response.output_text.delta",
+                                         "response.output_text.done",
+                                         "response.content_part.done",
+                                         "response.output_item.done"};
     expected.insert(expected.end(), call.begin(), call.end());
     expected.insert(expected.end(), call.begin(), call.end());
     expected.emplace_back("response.completed");

@@ -37,10 +37,11 @@ TEST(SchemaGrammar, ObjectsWithoutProperties) {
 TEST(SchemaGrammar, OptionalMembersKeepTheirCommas) {
     const std::string schema =
         R"({"type":"object","properties":{"a":{"type":"null"},"b":{"type":"null"},"c":{"type":"null"}}})";
-    for (const char* text : {"{}", R"({"a":null})", R"({"b":null})", R"({"a":null,"c":null})", R"({"b":null, "c":null})",
-                             R"({"a":null,"b":null,"c":null})"})
+    for (const char* text : {"{}", R"({"a":null})", R"({"b":null})", R"({"a":null,"c":null})",
+                             R"({"b":null, "c":null})", R"({"a":null,"b":null,"c":null})"})
         EXPECT_TRUE(accepts(schema, text)) << text;
-    for (const char* text : {"{,}", R"({"a":null,})", R"({"c":null,"a":null})"}) EXPECT_FALSE(accepts(schema, text)) << text;
+    for (const char* text : {"{,}", R"({"a":null,})", R"({"c":null,"a":null})"})
+        EXPECT_FALSE(accepts(schema, text)) << text;
 }
 
 TEST(SchemaGrammar, ArraysAndTheirLengths) {
@@ -60,7 +61,8 @@ TEST(SchemaGrammar, ChoicesConstantsAndUnions) {
     EXPECT_TRUE(accepts(R"({"type":["string","null"]})", "null"));
     EXPECT_TRUE(accepts(R"({"anyOf":[{"type":"integer"},{"type":"boolean"}]})", "false"));
     EXPECT_TRUE(accepts(R"({"allOf":[{"properties":{"a":{"type":"null"}},"required":["a"]},
-        {"properties":{"b":{"type":"null"}}}]})", R"({"a":null,"b":null})"));
+        {"properties":{"b":{"type":"null"}}}]})",
+                        R"({"a":null,"b":null})"));
     EXPECT_TRUE(accepts(R"({"type":"string","minLength":2,"maxLength":3})", "\"abc\""));
     EXPECT_FALSE(accepts(R"({"type":"string","minLength":2,"maxLength":3})", "\"a\""));
 }
@@ -82,14 +84,15 @@ TEST(SchemaGrammar, AnyObject) {
 }
 
 TEST(ToolGrammar, EveryNotationIsWhatItsParserReads) {
-    const std::vector<Tool> tools = {{"f", R"({"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]})", ""},
-                                     {"g", "{}", ""}};
+    const std::vector<Tool> tools = {
+        {"f", R"({"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]})", ""}, {"g", "{}", ""}};
     const auto matches = [&](ToolStyle style, const std::string& text) {
         return GbnfMatcher(*grammar_of_tool_calls(style, tools, "", true)).matches(text);
     };
     EXPECT_TRUE(matches(ToolStyle::kHermes, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":1}}\n</tool_call>"));
-    EXPECT_TRUE(matches(ToolStyle::kMistral, "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\":1}}, "
-                                             "{\"name\": \"g\", \"arguments\": {}}]"));
+    EXPECT_TRUE(matches(ToolStyle::kMistral,
+                        "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\":1}}, "
+                        "{\"name\": \"g\", \"arguments\": {}}]"));
     EXPECT_TRUE(matches(ToolStyle::kLlama, "{\"name\": \"g\", \"parameters\": {}}"));
     EXPECT_TRUE(matches(ToolStyle::kFunction, "<function=f>{\"a\":1}</function>"));
     EXPECT_FALSE(matches(ToolStyle::kHermes, "no call"));

@@ -1,7 +1,7 @@
 // The service over a fake engine: answers, queue, several models, errors, cancellation, the routes around them.
+#include "server/service.h"
 #include "server/fake_engine.h"
 #include "server/routes.h"
-#include "server/service.h"
 #include "server/sse.h"
 #include "support/gguf_builder.h"
 #include "support/temp_dir.h"
@@ -113,8 +113,10 @@ TEST_F(ServiceTest, ThinkingAndCallsAreToldApart) {
 TEST_F(ServiceTest, LongHistoriesLoseTheirOldestTurnsOrAreRefused) {
     Request asked = request("one");
     auto& messages = std::get<ChatPrompt>(asked.prompt).messages;
-    messages = {{.role = "system", .text = "S"}, {.role = "user", .text = std::string(150, 'a')},
-                {.role = "assistant", .text = std::string(40, 'b')}, {.role = "user", .text = "last"}};
+    messages = {{.role = "system", .text = "S"},
+                {.role = "user", .text = std::string(150, 'a')},
+                {.role = "assistant", .text = std::string(40, 'b')},
+                {.role = "user", .text = "last"}};
     EXPECT_EQ(text_of(gather_all(**service().generate(asked))), "hello");
     const auto prompt = control_.seen().at(0).prompt;
     const std::string text(prompt.begin(), prompt.end());
@@ -207,7 +209,8 @@ TEST_F(ServiceTest, EndingTheServiceEndsWhatRunsAndWhatWaits) {
     EXPECT_EQ(error_of(gather_all(*waiting)).status, 503);
 }
 
-// ---- routes, without sockets -----------------------------------------------------------------------------------------
+// ---- routes, without sockets
+// -----------------------------------------------------------------------------------------
 
 class RoutesTest : public ServiceTest {
 protected:
@@ -225,16 +228,20 @@ protected:
     std::unique_ptr<Application> application_;
 };
 
-constexpr const char* kAsk = R"({"model":"one","max_tokens":50,"input":"x","messages":[{"role":"user","content":"x"}]})";
+constexpr const char* kAsk =
+    R"({"model":"one","max_tokens":50,"input":"x","messages":[{"role":"user","content":"x"}]})";
 
 TEST_F(RoutesTest, EveryDialectAnswers) {
     EXPECT_EQ(body_of(call("GET", "/")), "Ollama is running");
     EXPECT_EQ(parse_lines(body_of(call("POST", "/api/chat", kAsk))).size(), 6U);
-    EXPECT_EQ(Json::parse(body_of(call("POST", "/v1/chat/completions", kAsk)))["choices"][0]["message"]["content"], "hello");
+    EXPECT_EQ(Json::parse(body_of(call("POST", "/v1/chat/completions", kAsk)))["choices"][0]["message"]["content"],
+              "hello");
     EXPECT_EQ(Json::parse(body_of(call("POST", "/v1/responses", kAsk)))["output"][0]["content"][0]["text"], "hello");
     EXPECT_EQ(Json::parse(body_of(call("POST", "/v1/messages", kAsk)))["content"][0]["text"], "hello");
     EXPECT_EQ(Json::parse(body_of(call("POST", "/v1/messages/count_tokens", kAsk)))["input_tokens"], 18);
-    EXPECT_EQ(Json::parse(body_of(call("POST", "/api/embed", R"({"model":"one","input":["a","b"]})")))["embeddings"].size(), 2U);
+    EXPECT_EQ(
+        Json::parse(body_of(call("POST", "/api/embed", R"({"model":"one","input":["a","b"]})")))["embeddings"].size(),
+        2U);
 }
 
 TEST_F(RoutesTest, ErrorsAreInTheDialectsForm) {
@@ -286,26 +293,33 @@ TEST_F(RoutesTest, MetadataIsThereWhileAModelLoads) {
 }
 
 TEST_F(RoutesTest, PrefixesAreSavedAndRestoredWhereAFolderIsSet) {
-    EXPECT_EQ(call("POST", "/prefix/save", R"({"model":"one","messages":[{"role":"user","content":"x"}],"file":"a"})").status, 400);
+    EXPECT_EQ(
+        call("POST", "/prefix/save", R"({"model":"one","messages":[{"role":"user","content":"x"}],"file":"a"})").status,
+        400);
     application_.reset();
     route_options_.prefix_folder = folder_.path();
-    const auto saved = call("POST", "/prefix/save", R"({"model":"one","messages":[{"role":"user","content":"x"}],"file":"a"})");
+    const auto saved =
+        call("POST", "/prefix/save", R"({"model":"one","messages":[{"role":"user","content":"x"}],"file":"a"})");
     EXPECT_EQ(Json::parse(saved.body)["tokens"], 18);  // "<user>x<assistant>"
     EXPECT_EQ(Json::parse(call("POST", "/prefix/restore", R"({"model":"one","file":"a"})").body)["tokens"], 7);
     EXPECT_EQ(call("POST", "/prefix/restore", R"({"model":"one","file":"../a"})").status, 400);
 }
 
-// ---- access ----------------------------------------------------------------------------------------------------------
+// ---- access
+// ----------------------------------------------------------------------------------------------------------
 
 TEST(AccessTest, OriginsAndHosts) {
     const Access access({.origins = {"https://*.example", "chrome-extension://*"}});
-    for (const char* origin : {"http://localhost", "http://localhost:3000", "https://127.0.0.1:1", "app://x", "https://a.example"})
+    for (const char* origin :
+         {"http://localhost", "http://localhost:3000", "https://127.0.0.1:1", "app://x", "https://a.example"})
         EXPECT_TRUE(access.origin_allowed(origin)) << origin;
     for (const char* origin : {"https://evil", "http://localhost.evil", "https://example.evil", "null"})
         EXPECT_FALSE(access.origin_allowed(origin)) << origin;
-    for (const char* host : {"localhost:11434", "127.0.0.1", "[::1]:11434", "192.168.1.5:1", "172.20.0.1", "laptop", "a.local"})
+    for (const char* host :
+         {"localhost:11434", "127.0.0.1", "[::1]:11434", "192.168.1.5:1", "172.20.0.1", "laptop", "a.local"})
         EXPECT_TRUE(access.host_allowed(host)) << host;
-    for (const char* host : {"evil.example:11434", "8.8.8.8", "172.40.0.1"}) EXPECT_FALSE(access.host_allowed(host)) << host;
+    for (const char* host : {"evil.example:11434", "8.8.8.8", "172.40.0.1"})
+        EXPECT_FALSE(access.host_allowed(host)) << host;
     EXPECT_TRUE(Access({.loopback_only = false}).host_allowed("evil.example"));
 }
 
@@ -313,7 +327,8 @@ TEST(ModelNames, AreOllamas) {
     EXPECT_EQ(canonical_name("qwen3"), "qwen3:latest");
     EXPECT_EQ(canonical_name("me/qwen3:8b"), "me/qwen3:8b");
     EXPECT_EQ(canonical_name("registry.ollama.ai/library/qwen3:8b"), "qwen3:8b");
-    for (const char* name : {"", "../x", "a//b", "/a", "a:", "a b", "a:b/c"}) EXPECT_EQ(canonical_name(name), std::nullopt) << name;
+    for (const char* name : {"", "../x", "a//b", "/a", "a:", "a b", "a:b/c"})
+        EXPECT_EQ(canonical_name(name), std::nullopt) << name;
     EXPECT_EQ(human_count(31400000), "31.4M");
     EXPECT_EQ(human_count(7600000000), "7.6B");
 }
