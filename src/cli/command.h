@@ -35,6 +35,8 @@ struct Environment {
     std::string cache_directory;  // $XDG_CACHE_HOME/hypura; empty when there is no home
     std::map<std::string, std::string>
         serve;  // OLLAMA_... and the like, which stand in for flags of serve; only set ones
+    // OLLAMA_... and the like, which stand in for flags of serve; only those that are set.
+    std::map<std::string, std::string> serve;
 };
 
 struct CommandContext {
