@@ -90,7 +90,7 @@ Status set_limits(const ServeFlags& flags, ServeOptions& options) {
     HYPURA_ASSIGN(options.open.max_loaded,
                   to_count_or(flags.either(flags.loaded, "OLLAMA_MAX_LOADED_MODELS", "1"), "--max-loaded", 1, 64, 1));
     HYPURA_ASSIGN(options.manager.max_queue,
-                  to_count(flags.either(flags.queue, "OLLAMA_MAX_QUEUE", "512"), "--queue", 0, 100000));
+                  to_count(flags.either(flags.queue, "OLLAMA_MAX_QUEUE", "512"), "--queue", 1, 100000));
     options.manager.sequences = options.open.sequences;
     options.manager.max_loaded = options.open.max_loaded;
     options.routes.context_tokens = options.open.context_tokens;

@@ -3,6 +3,7 @@
 #include <httplib.h>
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 
 namespace hypura::server {
@@ -20,16 +21,16 @@ std::string lower(std::string text) {
     return text;
 }
 
-HttpRequest to_request(const httplib::Request& from) {
+HttpRequest to_request(const httplib::Request& from, const std::atomic<bool>& stopping) {
     HttpRequest request{.method = from.method, .path = from.path, .body = from.body};
     for (const auto& [name, value] : from.headers) request.headers.emplace(lower(name), value);
     for (const auto& [name, value] : from.params) request.query.emplace(name, value);
-    request.client_gone = from.is_connection_closed;
+    request.client_gone = [closed = from.is_connection_closed, &stopping] { return stopping || closed(); };
     return request;
 }
 
 // One call of cpp-httplib for each piece; false ends the connection.
-bool send_next(BodyStream& stream, httplib::DataSink& sink) {
+bool send_next(BodyStream& stream, httplib::DataSink& sink, const std::atomic<bool>& stopping) {
     std::string bytes;
     const bool more = stream.next(bytes);
     if (!bytes.empty() && !sink.write(bytes.data(), bytes.size())) return false;
@@ -37,16 +38,17 @@ bool send_next(BodyStream& stream, httplib::DataSink& sink) {
         sink.done();
         return true;
     }
-    return sink.is_writable();
+    return !stopping && sink.is_writable();
 }
 
-void fill(const HttpReply& from, httplib::Response& to) {
+void fill(const HttpReply& from, httplib::Response& to, const std::atomic<bool>& stopping) {
     to.status = from.status;
     for (const auto& [name, value] : from.headers) to.set_header(name, value);
     if (!from.stream) return to.set_content(from.body, from.content_type);
-    to.set_chunked_content_provider(from.content_type, [stream = from.stream](size_t, httplib::DataSink& sink) {
-        return send_next(*stream, sink);
-    });
+    to.set_chunked_content_provider(from.content_type,
+                                    [stream = from.stream, &stopping](size_t, httplib::DataSink& sink) {
+                                        return send_next(*stream, sink, stopping);
+                                    });
 }
 
 // cpp-httplib compresses JSON for whoever accepts it, and a compressor holds back the few bytes that say "still here".
@@ -86,6 +88,7 @@ Result<ListenAddress> parse_address(std::string_view text) {
 bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
 
 struct HttpServer::State {
+    std::atomic<bool> stopping{false};  // answers that are under way end at once
     httplib::Server server;
     ListenAddress address;
 };
@@ -98,8 +101,9 @@ HttpServer::HttpServer(Handle handle) : state_(std::make_unique<State>()) {
     server.set_read_timeout(kTransferSeconds);
     server.set_write_timeout(kTransferSeconds);
     server.set_tcp_nodelay(true);
-    const auto serve = [handle = std::move(handle)](const httplib::Request& request, httplib::Response& response) {
-        fill(handle(to_request(request)), response);
+    const auto serve = [handle = std::move(handle), &stopping = state_->stopping](const httplib::Request& request,
+                                                                                  httplib::Response& response) {
+        fill(handle(to_request(request, stopping)), response, stopping);
         refuse_compression(request);
     };
     server.Get(".*", serve)
@@ -133,6 +137,9 @@ Status HttpServer::serve() {
     return {};
 }
 
-void HttpServer::stop() { state_->server.stop(); }
+void HttpServer::stop() {
+    state_->stopping = true;
+    state_->server.stop();
+}
 
 }  // namespace hypura::server

@@ -177,6 +177,8 @@ check('s', 'http', 'SIGTERM ends the server, also while it answers', async () =>
   const own = await startServer();
   const running = post(`${own.url}/api/chat`, chat({ messages: [{ role: 'user', content: LONG_QUESTION }] })).catch(() => undefined);
   await until(async () => (await metric(own.url, 'model_busy')) === 1, 'the request runs');
+  const busy = await metric(own.url, 'model_busy');
   assert.equal((await own.stop()).code, 0);
+  assert.equal(busy, 1);  // it did not just wait for the end of the story
   await running;
 });
