@@ -30,7 +30,7 @@ HttpRequest to_request(const httplib::Request& from, const std::atomic<bool>& st
 }
 
 // One call of cpp-httplib for each piece; false ends the connection.
-bool send_next(BodyStream& stream, httplib::DataSink& sink, const std::atomic<bool>& stopping) {
+bool send_next(BodyStream& stream, httplib::DataSink& sink) {
     std::string bytes;
     const bool more = stream.next(bytes);
     if (!bytes.empty() && !sink.write(bytes.data(), bytes.size())) return false;
@@ -38,17 +38,16 @@ bool send_next(BodyStream& stream, httplib::DataSink& sink, const std::atomic<bo
         sink.done();
         return true;
     }
-    return !stopping && sink.is_writable();
+    return sink.is_writable();
 }
 
-void fill(const HttpReply& from, httplib::Response& to, const std::atomic<bool>& stopping) {
+void fill(const HttpReply& from, httplib::Response& to) {
     to.status = from.status;
     for (const auto& [name, value] : from.headers) to.set_header(name, value);
     if (!from.stream) return to.set_content(from.body, from.content_type);
-    to.set_chunked_content_provider(from.content_type,
-                                    [stream = from.stream, &stopping](size_t, httplib::DataSink& sink) {
-                                        return send_next(*stream, sink, stopping);
-                                    });
+    to.set_chunked_content_provider(from.content_type, [stream = from.stream](size_t, httplib::DataSink& sink) {
+        return send_next(*stream, sink);
+    });
 }
 
 // cpp-httplib compresses JSON for whoever accepts it, and a compressor holds back the few bytes that say "still here".
@@ -88,7 +87,7 @@ Result<ListenAddress> parse_address(std::string_view text) {
 bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
 
 struct HttpServer::State {
-    std::atomic<bool> stopping{false};  // answers that are under way end at once
+    std::atomic<bool> stopping{false};  // whoever waits for a first byte need not (streams end by themselves)
     httplib::Server server;
     ListenAddress address;
 };
@@ -103,7 +102,7 @@ HttpServer::HttpServer(Handle handle) : state_(std::make_unique<State>()) {
     server.set_tcp_nodelay(true);
     const auto serve = [handle = std::move(handle), &stopping = state_->stopping](const httplib::Request& request,
                                                                                   httplib::Response& response) {
-        fill(handle(to_request(request, stopping)), response, stopping);
+        fill(handle(to_request(request, stopping)), response);
         refuse_compression(request);
     };
     server.Get(".*", serve)

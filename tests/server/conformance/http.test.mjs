@@ -5,6 +5,7 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before } from 'node:test';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { ANSWER, DEMO, LONG_QUESTION, QUESTION, check, metric, post, startServer, until } from './harness.mjs';
 
 let server;
@@ -98,6 +99,14 @@ check('s', 'http', 'answers are not compressed, streams not buffered', async () 
   assert.equal(reply.headers['content-encoding'], undefined);
   assert.equal(reply.headers['x-accel-buffering'], 'no');
   assert.equal((await raw('/api/tags', { headers: { 'accept-encoding': 'gzip' } })).headers['content-encoding'], undefined);
+});
+
+check('s', 'http', 'compressed request bodies: gzip, and zstd as Codex sends it', async () => {
+  for (const [encoding, compress] of [['gzip', gzipSync], ['zstd', zstdCompressSync]]) {
+    const body = compress(Buffer.from(JSON.stringify(chat())));
+    const reply = await raw('/v1/chat/completions', { method: 'POST', headers: { 'content-encoding': encoding, 'content-length': body.length }, body });
+    assert.equal(JSON.parse(reply.text).choices[0].message.content, ANSWER, encoding);
+  }
 });
 
 check('s', 'http', 'health and metrics', async () => {
