@@ -11,10 +11,11 @@ _hypura() {
         --cache) COMPREPLY=($(compgen -W "drop keep" -- "$current")); return ;;
         --kv) COMPREPLY=($(compgen -W "f16 q8_0 q4_0 auto" -- "$current")); return ;;
         --io) COMPREPLY=($(compgen -W "auto io_uring pread" -- "$current")); return ;;
+        --models | --prefixes) COMPREPLY=($(compgen -d -- "$current")); return ;;
         -f | --file | --stats | --out | --prompts | --plot | --svg) COMPREPLY=($(compgen -f -- "$current")); return ;;
     esac
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "run bench bench-report iobench trace simulate verify logits plan inspect estimate profile doctor make-model help --help --version" -- "$current"))
+        COMPREPLY=($(compgen -W "run serve bench bench-report iobench trace simulate verify logits plan inspect estimate profile doctor make-model help --help --version" -- "$current"))
         return
     fi
     case "$command" in

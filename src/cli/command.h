@@ -33,8 +33,6 @@ struct Environment {
     bool colours = false;         // stderr is a terminal, TERM is not "dumb" and NO_COLOR is empty
     std::string state_directory;  // $XDG_STATE_HOME/hypura; empty when there is no home
     std::string cache_directory;  // $XDG_CACHE_HOME/hypura; empty when there is no home
-    std::map<std::string, std::string>
-        serve;  // OLLAMA_... and the like, which stand in for flags of serve; only set ones
     // OLLAMA_... and the like, which stand in for flags of serve; only those that are set.
     std::map<std::string, std::string> serve;
 };

@@ -14,9 +14,9 @@ namespace hypura::cli {
 namespace {
 
 constexpr std::array kCommands = {
-    Command{add_run}, Command{add_serve},    Command{add_bench},    Command{add_iobench}, Command{add_trace},      Command{add_simulate},
-    Command{add_verify}, Command{add_logits},   Command{add_plan},    Command{add_estimate},   Command{add_profile},
-    Command{add_doctor}, Command{add_make_model},
+    Command{add_run},      Command{add_serve},  Command{add_bench},      Command{add_iobench}, Command{add_trace},
+    Command{add_simulate}, Command{add_verify}, Command{add_logits},     Command{add_plan},    Command{add_estimate},
+    Command{add_profile},  Command{add_doctor}, Command{add_make_model},
 };
 
 std::string environment_text(const char* name) {
