@@ -185,17 +185,6 @@ Status serve(const ServeFlags& flags) {
     return status;
 }
 
-void add_engine_options(CLI::App& command, EngineFlags& flags) {
-    constexpr const char* kMemory = "Memory and reading";
-    command.add_option("--ram", flags.ram, "memory for everything: 3GiB, 40%, or auto")->group(kMemory);
-    command.add_option("--weights", flags.weights, "memory for a model's weights alone: 2GiB or 30%")->group(kMemory);
-    command.add_option("--mode", flags.mode, "auto, resident, stream or mmap")->group(kMemory);
-    command.add_option("--batch", flags.batch_tokens, "most tokens a pass")->group(kMemory);
-    command.add_option("--threads", flags.threads, "compute threads (0: the usable cores)")->group(kMemory);
-    command.add_option("--io", flags.io, "auto, io_uring or pread")->group(kMemory);
-    command.add_option("--fault", flags.fault, "N:eio|short|eintr|eof[:permanent]: fail the Nth read")->group("");
-}
-
 }  // namespace
 
 void add_serve(CLI::App& app, CommandContext& context) {
@@ -214,7 +203,7 @@ void add_serve(CLI::App& app, CommandContext& context) {
     command->add_option("--api-key", flags->api_key, "ask clients for this key ($HYPURA_API_KEY)");
     command->add_option("--prefixes", flags->prefixes, "a folder where /prefix/save keeps processed prompts");
     command->add_option("--ping", flags->ping_seconds, "seconds of silence after which a client hears something");
-    add_engine_options(*command, flags->engine);
+    add_memory_flags(*command, flags->engine, context.environment);
     command->callback([flags, &context] {
         flags->version = context.version;
         flags->variables = context.environment.serve;

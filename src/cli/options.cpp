@@ -18,6 +18,8 @@
 namespace hypura::cli {
 namespace {
 
+constexpr const char* kMemoryGroup = "Memory and reading";  // in --help
+
 // ---- engine flags --------------------------------------------------------------------------------------------------
 
 Result<engine::Mode> parse_mode_flag(const std::string& text) {
@@ -84,21 +86,24 @@ Result<std::vector<placement::CacheType>> parse_cache_flag(const std::string& te
     return fail(ErrorCode::kInvalidArgument, "--kv: '{}' is none of f16, q8_0, q4_0 and auto", text);
 }
 
-void add_engine_flags(CLI::App& command, EngineFlags& flags, const Environment& environment) {
+void add_memory_flags(CLI::App& command, EngineFlags& flags, const Environment& environment) {
     flags.profile_file = profile_file(environment);
-    constexpr const char* kMemory = "Memory and reading";
-    command.add_option("MODEL", flags.model_path, "a GGUF file, or any part of a split one")->required();
-    command.add_option("--ram", flags.ram, "memory for everything: 3GiB, 40%, or auto")->group(kMemory);
-    command.add_option("--weights", flags.weights, "memory for weights alone: 2GiB or 30%")->group(kMemory);
-    command.add_option("--mode", flags.mode, "auto, resident, stream or mmap")->group(kMemory);
-    command.add_option("--ctx", flags.context_tokens, "tokens of context (0: the model's, at most 4096)")
-        ->group(kMemory);
+    command.add_option("--ram", flags.ram, "memory for everything: 3GiB, 40%, or auto")->group(kMemoryGroup);
+    command.add_option("--weights", flags.weights, "memory for weights alone: 2GiB or 30%")->group(kMemoryGroup);
+    command.add_option("--mode", flags.mode, "auto, resident, stream or mmap")->group(kMemoryGroup);
     command.add_option("--kv", flags.cache_type, "KV cache: f16; q8_0 and q4_0 are smaller and change results; auto")
-        ->group(kMemory);
-    command.add_option("--batch", flags.batch_tokens, "most prompt tokens a pass")->group(kMemory);
-    command.add_option("--threads", flags.threads, "compute threads (0: the usable cores)")->group(kMemory);
-    command.add_option("--io", flags.io, "auto, io_uring or pread")->group(kMemory);
+        ->group(kMemoryGroup);
+    command.add_option("--batch", flags.batch_tokens, "most prompt tokens a pass")->group(kMemoryGroup);
+    command.add_option("--threads", flags.threads, "compute threads (0: the usable cores)")->group(kMemoryGroup);
+    command.add_option("--io", flags.io, "auto, io_uring or pread")->group(kMemoryGroup);
     command.add_option("--fault", flags.fault, "N:eio|short|eintr|eof[:permanent]: fail the Nth read")->group("");
+}
+
+void add_engine_flags(CLI::App& command, EngineFlags& flags, const Environment& environment) {
+    command.add_option("MODEL", flags.model_path, "a GGUF file, or any part of a split one")->required();
+    command.add_option("--ctx", flags.context_tokens, "tokens of context (0: the model's, at most 4096)")
+        ->group(kMemoryGroup);
+    add_memory_flags(command, flags, environment);
 }
 
 Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64_t usable_bytes) {

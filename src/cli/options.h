@@ -40,6 +40,8 @@ struct EngineFlags {
 
 // Predictions rest on the saved profile of `environment`.
 void add_engine_flags(CLI::App& command, EngineFlags& flags, const Environment& environment);
+// The same without the model and its context: for serve, which has several.
+void add_memory_flags(CLI::App& command, EngineFlags& flags, const Environment& environment);
 
 // --kv: a type, or "auto", which allows all of them.
 Result<std::vector<placement::CacheType>> parse_cache_flag(const std::string& text);

@@ -32,6 +32,7 @@ Result<OpenedModel> open_for_serving(const OpenOptions& options, const ModelEntr
                                         ? options.context_tokens
                                         : static_cast<uint32_t>(std::min<uint64_t>(trained, options.context_tokens));
     engine_options.sequences = options.sequences;
+    engine_options.kept_prefixes = options.sequences;  // a conversation's next turn finds its last one
     HYPURA_ASSIGN(engine_options.ram_bytes, shared_budget(options, nth));
 
     OpenedModel opened;
