@@ -50,7 +50,6 @@ Environment read_environment() {
         environment.stderr_is_terminal && environment_text("NO_COLOR").empty() && environment_text("TERM") != "dumb";
     environment.state_directory = xdg_directory("XDG_STATE_HOME", ".local/state");
     environment.cache_directory = xdg_directory("XDG_CACHE_HOME", ".cache");
-    environment.state_directory = state_directory();
     environment.serve = serve_variables();
     return environment;
 }
