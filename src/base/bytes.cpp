@@ -58,4 +58,10 @@ std::string format_bytes(uint64_t bytes) {
     return std::format("{:.{}f} {}", value, decimals, kNames[unit]);
 }
 
+std::string format_bytes_up(uint64_t bytes) {
+    const bool is_small = bytes <= 16 * kMiB;
+    const uint64_t unit_bytes = is_small ? kKiB : kMiB;
+    return std::format("{}{}", bytes / unit_bytes + (bytes % unit_bytes == 0 ? 0 : 1), is_small ? "KiB" : "MiB");
+}
+
 }  // namespace hypura

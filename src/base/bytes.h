@@ -38,4 +38,8 @@ Result<uint64_t> parse_size(std::string_view text, uint64_t whole_bytes, std::st
 // "1.50 GiB", "38.4 MiB", "812 B": three significant digits.
 std::string format_bytes(uint64_t bytes);
 
+// "4421KiB", "147MiB": at least `bytes`, and parse_size reads it back. For the smallest budget that works, which a
+// rounded-down number would not name.
+std::string format_bytes_up(uint64_t bytes);
+
 }  // namespace hypura

@@ -20,6 +20,9 @@ ErrorCode code_from_errno(int errno_value) {
             return ErrorCode::kOutOfMemory;
         case EINVAL:
             return ErrorCode::kInvalidArgument;
+        case ENOSPC:
+        case EDQUOT:
+            return ErrorCode::kDiskFull;
         default:
             return ErrorCode::kReadFailed;
     }
@@ -28,8 +31,10 @@ ErrorCode code_from_errno(int errno_value) {
 }  // namespace
 
 Error error_from_errno(int errno_value, std::string_view action, std::string_view subject) {
-    return {code_from_errno(errno_value),
-            std::format("{}: cannot {}: {}", subject, action, std::generic_category().message(errno_value))};
+    const ErrorCode code = code_from_errno(errno_value);
+    const std::string_view remedy = code == ErrorCode::kDiskFull ? "; free some space or choose another folder" : "";
+    return {code,
+            std::format("{}: cannot {}: {}{}", subject, action, std::generic_category().message(errno_value), remedy)};
 }
 
 std::string_view to_string(ErrorCode code) {
@@ -52,6 +57,8 @@ std::string_view to_string(ErrorCode code) {
             return "model_changed";
         case ErrorCode::kReadFailed:
             return "read_failed";
+        case ErrorCode::kDiskFull:
+            return "disk_full";
         case ErrorCode::kBudgetTooSmall:
             return "budget_too_small";
         case ErrorCode::kOutOfMemory:

@@ -23,6 +23,7 @@ enum class ErrorCode {
     kUnsupportedModel,  // well formed, but libllama or this mode cannot run it
     kModelChanged,      // the file was truncated or replaced while it was open
     kReadFailed,        // the device failed a read for good
+    kDiskFull,          // no room, or no quota, for what is being written
     kBudgetTooSmall,    // the memory budget cannot work; the message names the smallest one that can
     kOutOfMemory,       // the system refused an allocation
     kUnsupportedHost,   // the machine lacks something that the chosen mode needs

@@ -23,6 +23,8 @@ public:
 
     int get() const { return fd_; }
     bool valid() const { return fd_ >= 0; }
+    // Gives up ownership: somebody else closes it.
+    int release() { return std::exchange(fd_, -1); }
 
 private:
     void reset() {

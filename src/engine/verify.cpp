@@ -1,11 +1,10 @@
 #include "engine/verify.h"
 
 #include "base/bytes.h"
+#include "base/output_file.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
-#include <memory>
 #include <random>
 
 namespace hypura::engine {
@@ -113,15 +112,9 @@ Status write_logits(const EngineOptions& options, std::span<const Token> tokens,
     HYPURA_ASSIGN(const auto engine, Engine::open(options));
     HYPURA_ASSIGN(const auto session, engine->new_session());
     HYPURA_TRY(session->evaluate(tokens, LogitsWanted::kAll));
-    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> out(std::fopen(out_path.c_str(), "wb"), &std::fclose);
-    if (out == nullptr) return std::unexpected(error_from_errno(errno, "write", out_path));
-    for (size_t row = 0; row < tokens.size(); ++row) {
-        const std::span<const float> logits = session->logits(row);
-        if (std::fwrite(logits.data(), sizeof(float), logits.size(), out.get()) != logits.size())
-            return std::unexpected(error_from_errno(errno, "write", out_path));
-    }
-    if (std::fflush(out.get()) != 0) return std::unexpected(error_from_errno(errno, "write", out_path));
-    return {};
+    HYPURA_ASSIGN(OutputFile out, OutputFile::create(out_path));
+    for (size_t row = 0; row < tokens.size(); ++row) HYPURA_TRY(out.write(std::as_bytes(session->logits(row))));
+    return out.close();
 }
 
 }  // namespace hypura::engine

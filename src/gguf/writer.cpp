@@ -1,6 +1,7 @@
 #include "gguf/writer.h"
 
 #include "base/bytes.h"
+#include "base/output_file.h"
 #include "base/unique_fd.h"
 #include "gguf/limits.h"
 #include "gguf/tensor_layout.h"
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <limits>
 #include <ranges>
 #include <string_view>
@@ -141,25 +143,22 @@ public:
         if (fd_.valid()) ::unlink(partial_path_.c_str());
     }
 
+    // A device or a folder keeps its name: renaming over it would remove it.
     Status open() {
+        std::error_code ignored;
+        const auto there = std::filesystem::status(path_, ignored);
+        if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there))
+            return fail(ErrorCode::kNotAFile, "{}: is no regular file; name a file to write", path_);
         fd_ = UniqueFd(::open(partial_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
         if (!fd_.valid()) return std::unexpected(error_from_errno(errno, "create", partial_path_));
         return {};
     }
 
-    Status write(std::span<const std::byte> bytes) {
-        while (!bytes.empty()) {
-            const ssize_t count = ::write(fd_.get(), bytes.data(), bytes.size());
-            if (count < 0 && errno == EINTR) continue;
-            if (count < 0) return std::unexpected(write_error(errno));
-            bytes = bytes.subspan(static_cast<size_t>(count));
-        }
-        return {};
-    }
+    Status write(std::span<const std::byte> bytes) { return write_fully(fd_.get(), bytes, path_); }
 
     // Some file systems report a full disk only when the data really go out.
     Status commit() {
-        if (::fsync(fd_.get()) != 0) return std::unexpected(write_error(errno));
+        if (::fsync(fd_.get()) != 0) return std::unexpected(error_from_errno(errno, "write", path_));
         if (std::rename(partial_path_.c_str(), path_.c_str()) != 0)
             return std::unexpected(error_from_errno(errno, "replace", path_));
         fd_ = UniqueFd();
@@ -167,13 +166,6 @@ public:
     }
 
 private:
-    Error write_error(int errno_value) const {
-        Error error = error_from_errno(errno_value, "write", path_);
-        if (errno_value == ENOSPC || errno_value == EDQUOT)
-            error.message += "; free some space or choose another folder";
-        return error;
-    }
-
     std::string path_;
     std::string partial_path_;
     UniqueFd fd_;

@@ -42,5 +42,17 @@ TEST(Bytes, FormatsThreeDigits) {
     EXPECT_EQ(format_bytes(1023 * kMiB), "1.00 GiB");
 }
 
+TEST(Bytes, RoundsUpToWhatCanBeTypedBack) {
+    EXPECT_EQ(format_bytes_up(1), "1KiB");
+    EXPECT_EQ(format_bytes_up(100 * kKiB), "100KiB");
+    EXPECT_EQ(format_bytes_up(16 * kMiB + 1), "17MiB");
+    EXPECT_EQ(format_bytes_up(3 * kGiB), "3072MiB");
+    for (const uint64_t bytes : {uint64_t{1}, 5 * kMiB - 1, 17 * kMiB + 1, 7 * kGiB + 12345}) {
+        const uint64_t read_back = parse_size(format_bytes_up(bytes), 0, "--ram").value();
+        EXPECT_GE(read_back, bytes);
+        EXPECT_LT(read_back, bytes + kMiB);
+    }
+}
+
 }  // namespace
 }  // namespace hypura

@@ -133,6 +133,13 @@ private:
     void (*old_handler_)(int);
 };
 
+TEST(WriteModel, ADeviceIsNotReplaced) {
+    const Status status = write("/dev/null", {}, {tensor_spec("a", "f32", {4})});
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code, ErrorCode::kNotAFile);
+    EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+}
+
 TEST(WriteModel, AFailedWriteLeavesTheOldFileAlone) {
     const TempDir dir;
     const std::string path = dir.write("m.gguf", "old");
