@@ -10,10 +10,8 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 
 namespace hypura::engine {
 namespace {
@@ -21,22 +19,8 @@ namespace {
 // Work buffers of ggml's threads, sampling, HTTP, allocator slack: what no one announces beforehand.
 constexpr uint64_t kUnannouncedBytes = 96 * kMiB;
 
-// Address space for data, in bytes (/proc/self/statm, sixth field): unlike resident memory it also counts buffers that
-// are allocated and not touched yet.
-uint64_t data_bytes() {
-    uint64_t pages = 0;
-    if (std::FILE* statm = std::fopen("/proc/self/statm", "r")) {
-        if (std::fscanf(statm, "%*u %*u %*u %*u %*u %lu", &pages) != 1) pages = 0;
-        std::fclose(statm);
-    }
-    return pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-}
-
-// Rounded up: a size that a person may type back and that is enough.
-std::string enough(uint64_t bytes) { return std::format("{}MiB", (bytes + kMiB - 1) / kMiB); }
-
 // glibc raises its mmap threshold when a large buffer is freed; the next context would then come out of memory that is
-// already counted, and data_bytes() would not see it.
+// already counted, and ProcessMemory::data_bytes would not grow.
 void keep_large_buffers_apart() {
 #ifdef __GLIBC__
     ::mallopt(M_MMAP_THRESHOLD, 128 * 1024);
@@ -105,14 +89,13 @@ struct Candidate {
 Result<Candidate> try_batch(Runtime& runtime, const EngineOptions& options, uint32_t batch_tokens,
                             std::span<const storage::DirectFile> files) {
     runtime.context.reset();
-    const uint64_t process_bytes = hardware::process_memory().anonymous_bytes;
-    const uint64_t before_bytes = data_bytes();
+    HYPURA_ASSIGN(const hardware::ProcessMemory before, hardware::process_memory());
     HYPURA_TRY(make_context(runtime, options, batch_tokens));
-    Candidate candidate{GraphCapture(runtime.file), {}, {}, 0, process_bytes};
+    Candidate candidate{GraphCapture(runtime.file), {}, {}, 0, before.anonymous_bytes};
     HYPURA_TRY(capture_graphs(runtime, candidate.capture));
     HYPURA_TRY(check_mapping(runtime, candidate.capture));
-    const uint64_t after_bytes = data_bytes();
-    candidate.context_bytes = after_bytes - std::min(after_bytes, before_bytes);
+    HYPURA_ASSIGN(const hardware::ProcessMemory after, hardware::process_memory());
+    candidate.context_bytes = after.data_bytes - std::min(after.data_bytes, before.data_bytes);
     candidate.layout = lay_out(candidate.capture, files);
     candidate.problem =
         stream_problem(candidate.layout, batch_tokens, static_cast<uint32_t>(runtime.shape.experts_used));
@@ -136,11 +119,11 @@ Error budget_error(const Runtime& runtime, const EngineOptions& options, const C
     const uint64_t smallest_bytes = placement::smallest_weights_bytes(candidate.problem);
     return {ErrorCode::kBudgetTooSmall,
             std::format(
-                "{}: {} {} cannot work; the smallest that does is {} ({} of weights cannot be streamed, the KV cache "
+                "{}: {} {} cannot work; the smallest that works is {} ({} of weights cannot be streamed, the KV cache "
                 "and compute buffers take {}, one pass needs {} of slots)",
                 runtime.file.parts[0].path, by_weights ? "--weights" : "--ram",
                 format_bytes(by_weights ? options.weights_bytes : options.ram_bytes),
-                enough(smallest_bytes + (by_weights ? 0 : other_bytes(candidate))),
+                format_bytes_up(smallest_bytes + (by_weights ? 0 : other_bytes(candidate))),
                 format_bytes(candidate.problem.fixed_bytes), format_bytes(candidate.context_bytes),
                 format_bytes(smallest_bytes - candidate.problem.fixed_bytes))};
 }
@@ -160,6 +143,7 @@ Result<Candidate> fit_batch(Runtime& runtime, const EngineOptions& options,
 
 std::vector<const gguf::TensorInfo*> resident_tensors(const StreamLayout& layout, const placement::StreamPlan& plan) {
     std::vector<const gguf::TensorInfo*> resident;
+    resident.reserve(layout.fixed.size() + layout.dense.size());
     for (const CapturedWeight& weight : layout.fixed) resident.push_back(weight.info);
     for (size_t d = 0; d < layout.dense.size(); ++d)
         if (!plan.dense_streamed[d]) resident.push_back(layout.dense[d].part.info);
@@ -199,7 +183,7 @@ void describe(Report& report, const Candidate& candidate, const placement::Strea
 Status open_streaming(Runtime& runtime, const EngineOptions& options) {
     keep_large_buffers_apart();
     HYPURA_ASSIGN(ModelView view, ModelView::create(runtime.file));
-    runtime.view = std::move(view);
+    runtime.view = std::make_unique<ModelView>(std::move(view));
     HYPURA_TRY(load_llama_model(runtime, runtime.view->paths(), LLAMA_LOAD_MODE_MMAP, false));
     HYPURA_ASSIGN(runtime.reader, make_reader(runtime.file, options, true));
     HYPURA_ASSIGN(Candidate candidate, fit_batch(runtime, options, runtime.reader->files()));

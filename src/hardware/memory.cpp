@@ -108,21 +108,26 @@ uint64_t peak_resident_by_rusage() {
     return static_cast<uint64_t>(usage.ru_maxrss) * kKiB;
 }
 
-// Pages: size, resident, shared.
-void read_statm(ProcessMemory& memory) {
-    const std::string text = read_text("/proc/self/statm").value_or("");
+// Pages: size, resident, shared, text, lib, data.
+Status read_statm(const std::string& root, ProcessMemory& memory) {
+    const std::string path = root + "/proc/self/statm";
+    const std::string text = read_text(path).value_or("");
     const auto fields = split(text, ' ');
-    if (fields.size() < 3) return;
+    if (fields.size() < 6)
+        return fail(ErrorCode::kUnsupportedHost, "{}: does not say how much memory this process holds; mount /proc",
+                    path);
     const auto page_bytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
     const uint64_t resident_pages = leading_number(fields[1]).value_or(0);
     const uint64_t shared_pages = leading_number(fields[2]).value_or(0);
     memory.resident_bytes = resident_pages * page_bytes;
     memory.anonymous_bytes = (resident_pages - std::min(resident_pages, shared_pages)) * page_bytes;
+    memory.data_bytes = leading_number(fields[5]).value_or(0) * page_bytes;
+    return {};
 }
 
 // More exact than statm where the kernel fills these lines in; sandboxes often do not.
-void read_status(ProcessMemory& memory) {
-    const std::string text = read_text("/proc/self/status").value_or("");
+void read_status(const std::string& root, ProcessMemory& memory) {
+    const std::string text = read_text(root + "/proc/self/status").value_or("");
     if (const auto anonymous_kib = keyed_number(text, "RssAnon")) memory.anonymous_bytes = *anonymous_kib * kKiB;
     const auto peak_kib = keyed_number(text, "VmHWM");
     const uint64_t peak_bytes = peak_kib ? *peak_kib * kKiB : peak_resident_by_rusage();
@@ -151,11 +156,11 @@ Result<MemoryLimits> memory_limits(const std::string& root) {
     return limits;
 }
 
-ProcessMemory process_memory() {
+Result<ProcessMemory> process_memory(const std::string& root) {
     ProcessMemory memory;
-    read_statm(memory);
-    read_status(memory);
-    const std::string stat = read_text("/proc/self/stat").value_or("");
+    HYPURA_TRY(read_statm(root, memory));
+    read_status(root, memory);
+    const std::string stat = read_text(root + "/proc/self/stat").value_or("");
     memory.minor_faults = stat_field(stat, 10);
     memory.major_faults = stat_field(stat, 12);
     return memory;

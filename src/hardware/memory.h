@@ -25,15 +25,17 @@ struct MemoryLimits {
 // Understands cgroup v1, v2 and hybrid hosts. Missing files mean no limit.
 Result<MemoryLimits> memory_limits(const std::string& root = "");
 
-// Of this process, from /proc/self: resident memory, and page faults since it began.
+// Of this process, from /proc/self: what it holds, and page faults since it began.
 struct ProcessMemory {
     uint64_t resident_bytes = 0;
     uint64_t peak_resident_bytes = 0;
     uint64_t anonymous_bytes = 0;
+    uint64_t data_bytes = 0;  // address space for data: also counts buffers that are allocated and not touched yet
     uint64_t minor_faults = 0;
     uint64_t major_faults = 0;
 };
-ProcessMemory process_memory();
+// kUnsupportedHost where /proc/self/statm cannot be read: zeros would be taken for an empty process.
+Result<ProcessMemory> process_memory(const std::string& root = "");
 
 // Physical cores this process may run on (affinity and cgroup quota respected); at least 1.
 uint32_t usable_cores(const std::string& root = "");

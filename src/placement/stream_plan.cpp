@@ -25,6 +25,7 @@ std::vector<ExpertClass> expert_classes(const StreamProblem& problem) {
         found.most += group.experts;
     }
     std::vector<ExpertClass> classes;
+    classes.reserve(by_stride.size());
     for (const auto& [stride, found] : by_stride) classes.push_back(found);
     return classes;
 }
@@ -150,9 +151,9 @@ Result<StreamPlan> plan_streaming(const StreamProblem& problem) {
     const uint64_t smallest = smallest_weights_bytes(problem);
     if (problem.weights_bytes < smallest)
         return fail(ErrorCode::kBudgetTooSmall,
-                    "{} for weights cannot work: the smallest is {} ({} that must stay in "
+                    "{} for weights cannot work: the smallest that works is {} ({} that must stay in "
                     "memory, the rest slots for one pass)",
-                    format_bytes(problem.weights_bytes), format_bytes(smallest), format_bytes(problem.fixed_bytes));
+                    format_bytes(problem.weights_bytes), format_bytes_up(smallest), format_bytes(problem.fixed_bytes));
     const auto classes = expert_classes(problem);
     const uint64_t dense_room = problem.weights_bytes - problem.fixed_bytes - least_expert_bytes(classes);
     DenseChoice dense = fit_dense(problem, dense_room);

@@ -3,7 +3,9 @@
 #include "base/bytes.h"
 #include "recorded_tree.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <vector>
@@ -150,15 +152,34 @@ TEST(MemoryLimits, OfThisMachineAreSane) {
 }
 
 TEST(ProcessMemory, GrowsWithWhatWeTouch) {
-    const ProcessMemory before = process_memory();
+    const ProcessMemory before = process_memory().value();
     std::vector<char> touched(64 * kMiB);
     std::memset(touched.data(), 1, touched.size());
-    const ProcessMemory after = process_memory();
+    const ProcessMemory after = process_memory().value();
     EXPECT_NE(touched[kMiB], 0);
     EXPECT_GE(after.resident_bytes, before.resident_bytes + 60 * kMiB);
     EXPECT_GE(after.anonymous_bytes, before.anonymous_bytes + 60 * kMiB);
     EXPECT_GE(after.peak_resident_bytes, after.resident_bytes);
+    EXPECT_GE(after.data_bytes, before.data_bytes + 60 * kMiB);
     EXPECT_GE(after.minor_faults, before.minor_faults);
+}
+
+TEST(ProcessMemory, AnUnreadableProcIsAnErrorAndNotNothing) {
+    const RecordedTree tree;
+    const auto memory = process_memory(tree.root());
+    ASSERT_FALSE(memory);
+    EXPECT_EQ(memory.error().code, ErrorCode::kUnsupportedHost);
+    EXPECT_THAT(memory.error().message, testing::HasSubstr("/proc/self/statm"));
+}
+
+TEST(ProcessMemory, ReadsTheFieldsOfStatm) {
+    RecordedTree tree;
+    tree.add("/proc/self/statm", "1000 300 100 5 0 700 0\n");
+    const ProcessMemory memory = process_memory(tree.root()).value();
+    const auto page_bytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+    EXPECT_EQ(memory.resident_bytes, 300 * page_bytes);
+    EXPECT_EQ(memory.anonymous_bytes, 200 * page_bytes);
+    EXPECT_EQ(memory.data_bytes, 700 * page_bytes);
 }
 
 }  // namespace

@@ -70,7 +70,7 @@ TEST(StreamPlan, TheSmallestBudgetWorksAndOneByteLessIsRefusedByNumber) {
     const auto refused = plan_streaming(problem);
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().code, ErrorCode::kBudgetTooSmall);
-    EXPECT_THAT(refused.error().message, HasSubstr(format_bytes(smallest)));
+    EXPECT_THAT(refused.error().message, HasSubstr("the smallest that works is " + format_bytes_up(smallest)));
 }
 
 TEST(StreamPlan, AModelSmallerThanItsRingStaysInMemory) {
