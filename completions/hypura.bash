@@ -12,6 +12,10 @@ _hypura() {
         --kv) COMPREPLY=($(compgen -W "f16 q8_0 q4_0 auto" -- "$current")); return ;;
         --io) COMPREPLY=($(compgen -W "auto io_uring pread" -- "$current")); return ;;
         --models | --prefixes) COMPREPLY=($(compgen -d -- "$current")); return ;;
+        --like) COMPREPLY=($(compgen -W "mixtral-8x7b llama-3.3-70b qwen2.5-14b qwen3-30b-a3b gpt-oss-120b lab-moe-8g" \
+            -- "$current")); return ;;
+        --quant) COMPREPLY=($(compgen -W "f16 q8_0 q4_0 q4_K q5_K q6_K mxfp4" -- "$current")); return ;;
+        --mix) COMPREPLY=($(compgen -W "q4_k_m q5_k_m" -- "$current")); return ;;
         -f | --file | --stats | --out | --prompts | --plot | --svg) COMPREPLY=($(compgen -f -- "$current")); return ;;
     esac
     if [[ $COMP_CWORD -eq 1 ]]; then
@@ -31,6 +35,9 @@ _hypura() {
                         --temp --top-k --top-p --min-p --repeat-penalty --seed" ;;
         simulate) options="--pool --cold-passes --experts-only --decode-only --all-policies --json --plot --help" ;;
         iobench) options="--sizes --depths --seconds --rounds --file-size --io --json --plot --help" ;;
+        make-model) options="--like --scale --arch --layers --experts --top-k --embd --ff --heads --kv-heads --head-dim
+                             --vocab --ctx --quant --mix --router-skew --locality --seed --split-max-size --dry-run
+                             --help" ;;
         plan | inspect) options="$plan" ;;
         estimate) options="$plan --like --scale --disk --disk-latency --cores --memory-bandwidth" ;;
         profile) options="--json --again --help" ;;

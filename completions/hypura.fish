@@ -126,3 +126,28 @@ complete -c hypura -n $serve -x -l ping -d 'seconds of silence'
 complete -c hypura -n $serve -x -l ram -d 'memory for everything'
 complete -c hypura -n $serve -x -l weights -d 'memory for weights alone'
 complete -c hypura -n $serve -x -l mode -a 'auto resident stream mmap' -d 'how weights are held'
+
+set -l make '__fish_seen_subcommand_from make-model'
+complete -c hypura -n $make -x -l like -a 'mixtral-8x7b llama-3.3-70b qwen2.5-14b qwen3-30b-a3b gpt-oss-120b lab-moe-8g' \
+    -d 'shape of a published model'
+complete -c hypura -n $make -x -l scale -d 'share of its layers'
+complete -c hypura -n $make -x -l arch -d architecture
+complete -c hypura -n $make -x -l layers -d layers
+complete -c hypura -n $make -x -l experts -d 'experts a layer'
+complete -c hypura -n $make -x -l top-k -d 'experts a token uses'
+complete -c hypura -n $make -x -l embd -d 'model width'
+complete -c hypura -n $make -x -l ff -d 'feed-forward width'
+complete -c hypura -n $make -x -l heads -d 'attention heads'
+complete -c hypura -n $make -x -l kv-heads -d 'key and value heads'
+complete -c hypura -n $make -x -l head-dim -d 'elements a head'
+complete -c hypura -n $make -x -l vocab -d tokens
+complete -c hypura -n $make -x -l ctx -d 'training context'
+complete -c hypura -n $make -x -l quant -a 'f16 q8_0 q4_0 q4_K q5_K q6_K mxfp4' -d 'type of all matrices'
+complete -c hypura -n $make -x -l mix -a 'q4_k_m q5_k_m' -d 'types of llama.cpp mixes'
+complete -c hypura -n $make -x -l router-skew -d 'popularity of experts'
+complete -c hypura -n $make -x -l locality -d 'routing shared with the last token'
+complete -c hypura -n $make -x -l seed -d seed
+complete -c hypura -n $make -x -l split-max-size -d 'tensor data a part'
+complete -c hypura -n $make -l dry-run -d 'write nothing'
+
+complete -c hypura -n 'not __fish_use_subcommand' -s h -l help -d 'show the help'

@@ -90,6 +90,16 @@ _hypura() {
             '--cores[cores like this machine'"'"'s]:number:' '--memory-bandwidth[GB/s]:number:' ;;
         profile) _arguments '--json[print JSON]' '--again[measure what is fresh, too]' '*:path:_files' ;;
         doctor) _arguments '--json[print JSON]' '*:path:_files' ;;
+        make-model) _arguments \
+            '--like[shape of a published model]:model:(mixtral-8x7b llama-3.3-70b qwen2.5-14b qwen3-30b-a3b gpt-oss-120b lab-moe-8g)' \
+            '--scale[share of its layers]:number:' '--arch[architecture]:name:' '--layers[layers]:number:' \
+            '--experts[experts a layer]:number:' '--top-k[experts a token uses]:number:' '--embd[model width]:number:' \
+            '--ff[feed-forward width]:number:' '--heads[attention heads]:number:' \
+            '--kv-heads[key and value heads]:number:' '--head-dim[elements a head]:number:' '--vocab[tokens]:number:' \
+            '--ctx[training context]:tokens:' '--quant[type of all matrices]:type:(f16 q8_0 q4_0 q4_K q5_K q6_K mxfp4)' \
+            '--mix[types of llama.cpp mixes]:mix:(q4_k_m q5_k_m)' '--router-skew[popularity of experts]:number:' \
+            '--locality[routing shared with the last token]:number:' '--seed[seed]:number:' \
+            '--split-max-size[tensor data a part]:size:' '--dry-run[write nothing]' '*:file to write:_files' ;;
         *) _files ;;
     esac
 }

@@ -9,6 +9,15 @@ using engine::GenerateOptions;
 using engine::GenerateResult;
 using engine::Token;
 
+namespace {
+
+// False for an error, and for an answer that was cancelled while the question was being read.
+bool has_answer(const Result<GenerateResult>& result) {
+    return result && !(result->stop == engine::StopReason::kCancelled && result->tokens.empty());
+}
+
+}  // namespace
+
 size_t reusable_tokens(std::span<const Token> timeline, std::span<const Token> wanted) {
     const auto [end, unused] = std::ranges::mismatch(timeline, wanted);
     const auto common = static_cast<size_t>(end - timeline.begin());
@@ -19,7 +28,7 @@ Result<GenerateResult> Conversation::ask(std::string question, const GenerateOpt
                                          const GenerateCallbacks& callbacks) {
     messages_.push_back({"user", std::move(question)});
     Result<GenerateResult> result = answer(options, callbacks);
-    if (!result) messages_.pop_back();
+    if (!has_answer(result)) messages_.pop_back();
     return result;
 }
 
@@ -28,7 +37,7 @@ Result<GenerateResult> Conversation::ask_again(const GenerateOptions& options, c
     engine::ChatMessage previous = std::move(messages_.back());
     messages_.pop_back();
     Result<GenerateResult> result = answer(options, callbacks);
-    if (!result) messages_.push_back(std::move(previous));
+    if (!has_answer(result)) messages_.push_back(std::move(previous));
     return result;
 }
 
@@ -42,7 +51,7 @@ Result<GenerateResult> Conversation::answer(const GenerateOptions& options, cons
         return result;
     }
     record(prompt, *result);
-    messages_.push_back({"assistant", result->text});
+    if (has_answer(result)) messages_.push_back({"assistant", result->text});
     return result;
 }
 

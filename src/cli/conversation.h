@@ -24,7 +24,8 @@ public:
     void set_system(std::string text) { system_ = std::move(text); }
     void clear() { messages_.clear(); }
 
-    // The question and its answer become part of the chat; after an error neither does.
+    // The question and its answer become part of the chat; after an error neither does, nor when it was cancelled
+    // before the answer began.
     Result<engine::GenerateResult> ask(std::string question, const engine::GenerateOptions& options,
                                        const engine::GenerateCallbacks& callbacks);
     // Answers the last question once more. kInvalidArgument when there is none.

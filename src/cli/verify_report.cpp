@@ -34,6 +34,8 @@ std::string details(const engine::VerifyRun& run) {
 
 Json run_json(const engine::VerifyRun& run) {
     Json json = {{"budget", run.budget},
+                 {"resident_bytes", run.report.resident_bytes},
+                 {"streamed_bytes", run.report.streamed_bytes},
                  {"slot_bytes", run.slot_bytes},
                  {"logits_compared", run.logits_compared},
                  {"logits_different", run.logits_different},

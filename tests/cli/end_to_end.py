@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -20,6 +21,7 @@ HYPURA, DEMO = sys.argv[1], pathlib.Path(sys.argv[2])
 MODEL = str(DEMO / "demo-moe.gguf")
 CASES = json.loads((DEMO / "expected.json").read_text())["cases"]
 STREAM = ["--mode", "stream", "--weights", "8MiB"]
+BABBLE = ["--temp", "100", "--top-k", "0", "--top-p", "1", "--min-p", "0", "--seed", "3"]  # never ends by itself
 
 
 def hypura(*arguments, stdin="", env=None):
@@ -65,6 +67,17 @@ class Answers(unittest.TestCase):
         ran = hypura("run", MODEL, *STREAM, "-p", CASES[0]["prompt"], "--stop", " engine")
         self.assertEqual(ran.stdout, "hypura.cpp is an inference\n")
 
+    def test_a_full_context_ends_the_answer(self):
+        with tempfile.TemporaryDirectory() as folder:
+            stats = os.path.join(folder, "stats.json")
+            ran = hypura("run", MODEL, *STREAM, "--raw", "-p", "Once upon a time", "--ctx", "256", "--stats", stats,
+                         *BABBLE)
+            self.assertEqual(ran.returncode, 0, ran.stderr)
+            speed = json.loads(pathlib.Path(stats).read_text())["speed"]
+        self.assertEqual(speed["stop"], "context_full")
+        # The last token is not evaluated: nothing is to follow it.
+        self.assertEqual(speed["prompt_tokens"] + speed["generated_tokens"], 257)
+
     def test_a_transient_read_error_changes_nothing(self):
         self.check(CASES[:1], *STREAM, "--fault", "5:eio")
         self.check(CASES[:1], *STREAM, "--fault", "5:short")
@@ -99,18 +112,23 @@ class Chat(unittest.TestCase):
         out, err = child.communicate(b"/exit\n", timeout=60)
         self.assertEqual(child.returncode, 0, err)
 
+    def test_a_full_context_ends_the_answer_and_clear_makes_room(self):
+        ran = hypura("run", MODEL, *STREAM, "-i", "--ctx", "256", "--raw", "-n", "300", *BABBLE,
+                     stdin="Once upon a time\nand then\n/stats\n/clear\nOnce upon a time\n")
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertEqual(ran.stderr.count("there are only 256"), 1)  # the second question finds no room
+        self.assertEqual(ran.stderr.count("context_full"), 2)  # /stats after the first answer, the summary after the last
 
 
-class Terminal(unittest.TestCase):
-    """A chat on a pseudo-terminal, as a person has it."""
+class OnTerminal(unittest.TestCase):
+    """The program on a pseudo-terminal, as a person has it."""
 
-    def setUp(self):
+    def start(self, *arguments):
         self.state = tempfile.TemporaryDirectory()
         self.child, self.terminal = pty.fork()
         if self.child == 0:
             environment = {**os.environ, "XDG_STATE_HOME": self.state.name, "TERM": "xterm"}
-            os.execve(HYPURA, [HYPURA, "run", MODEL, *STREAM], environment)
-        self.read_until(b"> ")  # the line editor throws away what came before its prompt
+            os.execve(HYPURA, [HYPURA, "run", MODEL, *STREAM, *arguments], environment)
 
     def tearDown(self):
         try:
@@ -142,6 +160,14 @@ class Terminal(unittest.TestCase):
             time.sleep(0.05)
         self.fail("the program goes on")
 
+
+class Terminal(OnTerminal):
+    """A chat."""
+
+    def setUp(self):
+        self.start()
+        self.read_until(b"> ")  # the line editor throws away what came before its prompt
+
     def test_history_is_kept_and_ctrl_d_leaves(self):
         os.write(self.terminal, b"What is 7 plus 8?\r")
         self.read_until(b"is 15.")
@@ -167,6 +193,41 @@ class Terminal(unittest.TestCase):
     def test_sigterm_ends_the_program(self):
         os.kill(self.child, signal.SIGTERM)
         self.assertEqual(self.wait(), -signal.SIGTERM)
+
+
+class MidPrompt(OnTerminal):
+    """What happens while a long prompt is being read: one token a pass, so that there is time to act."""
+
+    def start_reading(self, *arguments):
+        self.start(*arguments, "--batch", "1", "--threads", "1", "-p", "Tell me about foxes. " * 270)
+        self.read_until(b"reading the prompt")
+
+    def test_ctrl_c_ends_the_program(self):
+        self.start_reading()
+        os.write(self.terminal, b"\x03")
+        self.read_until(b"interrupted")
+        self.assertEqual(self.wait(), 130)
+
+    def test_a_closed_terminal_ends_the_program(self):
+        self.start_reading()
+        os.close(self.terminal)
+        self.assertEqual(self.wait(), -signal.SIGHUP)
+
+    def test_a_closed_terminal_ends_a_chat(self):
+        self.start_reading("-i")
+        os.close(self.terminal)
+        self.assertEqual(self.wait(), -signal.SIGHUP)
+
+    def test_ctrl_c_in_a_chat_drops_the_question_and_the_chat_goes_on(self):
+        self.start_reading("-i")
+        os.write(self.terminal, b"\x03")
+        self.read_until(b"> ")
+        os.write(self.terminal, b"What is 7 plus 8?\r")
+        self.read_until(b"7 plus 8 is 15.")
+        self.read_until(b"> ")
+        os.write(self.terminal, b"/exit\r")
+        self.read_until(b"prompt      ")  # of the summary: only the second question was read
+        self.assertEqual(self.wait(), 0)
 
 
 class Tools(unittest.TestCase):
@@ -304,8 +365,48 @@ class Errors(unittest.TestCase):
             cut.flush()
             self.check(7, "run", cut.name, "-p", "x")
 
+    def test_a_prompt_longer_than_the_context(self):
+        self.check(2, "run", MODEL, "-p", "word " * 600, *STREAM, "--ctx", "256")
+
+    # The message names a budget; that one works, and nothing was loaded before it came.
+    def check_budget(self, mode, option, size):
+        arguments = ["run", MODEL, "-p", "What is 7 plus 8?", "-n", "4", "--mode", mode]
+        refused = hypura(*arguments, option, size)
+        self.assertEqual(refused.returncode, 11, refused.stderr)
+        self.assertEqual(refused.stdout, "")
+        enough = re.search(r"smallest that works is (\d+[KM]iB)", refused.stderr)
+        self.assertTrue(enough, refused.stderr)
+        ran = hypura(*arguments, option, enough[1])
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertEqual(ran.stdout, "7 plus 8\n")
+
     def test_budget_too_small(self):
-        self.check(11, "run", MODEL, "-p", "x", "--mode", "stream", "--weights", "100KiB")
+        self.check_budget("stream", "--weights", "100KiB")
+        self.check_budget("stream", "--ram", "20MiB")
+        self.check_budget("resident", "--weights", "17MiB")
+        self.check_budget("resident", "--ram", "40MiB")
+        self.check_budget("mmap", "--ram", "20MiB")
+
+    def test_a_full_disk(self):
+        self.check(15, "logits", MODEL, "--tokens", "1,2", *STREAM, "--out", "/dev/full")
+        ran = hypura("run", MODEL, "-p", "What is 7 plus 8?", *STREAM, "--stats", "/dev/full")
+        self.assertEqual((ran.returncode, ran.stdout), (15, "7 plus 8 is 15.\n"), ran.stderr)
+        with open("/dev/full", "w") as full:
+            ran = subprocess.run([HYPURA, "run", MODEL, "-p", "What is 7 plus 8?", *STREAM], stdout=full,
+                                 stderr=subprocess.PIPE, text=True, timeout=240)
+        self.assertEqual(ran.returncode, 15, ran.stderr)
+        self.assertIn("standard output", ran.stderr)
+
+    @unittest.skipUnless(subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode == 0,
+                         "needs a mount namespace")
+    def test_a_model_that_does_not_fit_the_disk(self):
+        with tempfile.TemporaryDirectory() as folder:
+            script = 'mount -t tmpfs -o size=1m full "$1"; "$2" make-model "$1/m.gguf" --layers 4; code=$?; ls "$1"; exit $code'
+            ran = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", folder, HYPURA], capture_output=True,
+                                 text=True, timeout=240)
+        self.assertEqual(ran.returncode, 15, ran.stderr)
+        self.assertIn("m.gguf", ran.stderr)
+        self.assertNotIn("m.gguf", ran.stdout)  # nothing half-made is left
 
     def test_a_device_that_fails_for_good(self):
         self.check(10, "run", MODEL, "-p", "What is 7 plus 8?", *STREAM, "--fault", "9:eio:permanent")
