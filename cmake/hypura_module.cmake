@@ -6,7 +6,9 @@ set(HYPURA_WARNINGS -Wall -Wextra -Wconversion -Wshadow -Wno-missing-field-initi
 function(hypura_target_options target)
   target_compile_options(${target} PRIVATE ${HYPURA_WARNINGS})
   if(HYPURA_SANITIZE)
-    target_compile_options(${target} PRIVATE -fsanitize=${HYPURA_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    # GCC's documentation: sanitizers may bring false positives of -Wmaybe-uninitialized.
+    target_compile_options(${target} PRIVATE -fsanitize=${HYPURA_SANITIZE} -fno-sanitize-recover=all
+      -fno-omit-frame-pointer -Wno-maybe-uninitialized)
     target_link_options(${target} PRIVATE -fsanitize=${HYPURA_SANITIZE})
   endif()
 endfunction()

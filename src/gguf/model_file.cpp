@@ -131,22 +131,23 @@ Result<ReadPart> read_sibling(const std::string& path, const SplitPosition& posi
                 path, found.index + 1, found.count, position.index + 1, position.count);
 }
 
-Result<std::vector<ReadPart>> read_all_parts(ReadPart given, const SplitPosition& position) {
+// Every part but the one at `position`, whose path is `path`.
+Result<std::vector<ReadPart>> read_siblings(const std::string& path, const SplitPosition& position) {
     std::vector<ReadPart> parts;
-    if (position.count == 1) {
-        parts.push_back(std::move(given));
-        return parts;
-    }
-    HYPURA_ASSIGN(const std::string prefix, part_prefix(given.part.path, position));
+    if (position.count == 1) return parts;
+    HYPURA_ASSIGN(const std::string prefix, part_prefix(path, position));
     for (uint64_t index = 0; index < position.count; ++index) {
-        if (index == position.index) {
-            parts.push_back(std::move(given));
-            continue;
-        }
-        const std::string path = prefix + part_suffix(index, position.count);
-        HYPURA_ASSIGN(ReadPart read, read_sibling(path, SplitPosition{index, position.count}));
+        if (index == position.index) continue;
+        const std::string sibling = prefix + part_suffix(index, position.count);
+        HYPURA_ASSIGN(ReadPart read, read_sibling(sibling, SplitPosition{index, position.count}));
         parts.push_back(std::move(read));
     }
+    return parts;
+}
+
+Result<std::vector<ReadPart>> read_all_parts(ReadPart given, const SplitPosition& position) {
+    HYPURA_ASSIGN(std::vector<ReadPart> parts, read_siblings(given.part.path, position));
+    parts.insert(parts.begin() + static_cast<std::ptrdiff_t>(position.index), std::move(given));
     return parts;
 }
 

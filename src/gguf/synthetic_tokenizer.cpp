@@ -39,6 +39,7 @@ bool is_printable_latin1(uint32_t byte) {
 // GPT-2's alphabet: printable bytes stand for themselves, the others for code points from 256 on.
 std::vector<std::string> byte_tokens() {
     std::vector<std::string> tokens;
+    tokens.reserve(kBytes);
     uint32_t next_substitute = 256;
     for (uint32_t byte = 0; byte < kBytes; ++byte)
         tokens.push_back(utf8(is_printable_latin1(byte) ? byte : next_substitute++));

@@ -10,7 +10,7 @@
 namespace hypura::gguf {
 namespace {
 
-constexpr uint64_t kCellBytes = 128 * 1024;  // about; a cell holds whole blocks
+constexpr uint64_t kCellBytes = uint64_t{128} * 1024;  // about; a cell holds whole blocks
 constexpr uint64_t kDirectionStream = ~uint64_t{0};
 
 uint64_t cell_bytes(const ElementType& type) { return kCellBytes / type.block_bytes * type.block_bytes; }

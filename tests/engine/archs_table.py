@@ -8,11 +8,11 @@ INTRODUCTION = """# Architectures
 
 Every architecture for which llama.cpp's tests can generate a small random model, run by `hypura verify` at the smallest
 pool that works and compared with plain libllama, logit by logit. Written by `tests/engine/verify_archs.sh HYPURA --table
-FILE`. "Slots" is the memory that all streamed weights share; a demand is one expert or matrix that one pass needs. The
-notes say what is streamed and what stays in memory, and why.
+FILE`. "Streamed" is the share of the weights' bytes that lives in the file; "slots" is the memory that all of them share;
+a demand is one expert or matrix that one pass needs. The notes say what is streamed and what stays in memory, and why.
 
-| model | slots | demands | evictions | result | notes |
-|---|---:|---:|---:|---|---|"""
+| model | streamed | slots | demands | evictions | result | notes |
+|---|---:|---:|---:|---:|---|---|"""
 
 
 def summary(notes, most=4):
@@ -20,14 +20,19 @@ def summary(notes, most=4):
     return text + (f"; and {len(notes) - most} more" if len(notes) > most else "")
 
 
+def streamed_share(run):
+    return f"{run['streamed_bytes'] / max(run['streamed_bytes'] + run['resident_bytes'], 1):.0%}"
+
+
 def row(path):
     try:
         report = json.loads(path.read_text())
         run = report["runs"][0]
     except (ValueError, LookupError):
-        return f"| {path.stem} | – | – | – | failed | |"
+        return f"| {path.stem} | – | – | – | – | failed | |"
     result = "identical" if report["identical"] else "**different**"
-    cells = [path.stem, f"{run['slot_bytes'] / 1024:.0f} KiB", run["demands"], run["evictions"], result, summary(run["notes"])]
+    cells = [path.stem, streamed_share(run), f"{run['slot_bytes'] / 1024:.0f} KiB", run["demands"], run["evictions"],
+             result, summary(run["notes"])]
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
