@@ -5,6 +5,7 @@ set -l plan '__fish_seen_subcommand_from plan inspect estimate'
 set -l estimate '__fish_seen_subcommand_from estimate'
 set -l run '__fish_seen_subcommand_from run'
 set -l serve '__fish_seen_subcommand_from serve'
+set -l sampling '__fish_seen_subcommand_from run trace'
 
 complete -c hypura -n __fish_use_subcommand -f -a run -d 'answer a prompt, or chat'
 complete -c hypura -n __fish_use_subcommand -f -a serve -d 'serve models over HTTP'
@@ -60,11 +61,11 @@ complete -c hypura -n $run -x -l stop -d 'text that ends the answer'
 complete -c hypura -n $run -l raw -d 'without the chat template'
 complete -c hypura -n $run -r -l stats -d 'write statistics as JSON'
 complete -c hypura -n $run -s q -l quiet -d 'no closing summary'
-complete -c hypura -n $run -x -l temp -d temperature
-complete -c hypura -n $run -x -l top-k -d 'likeliest tokens to choose among'
-complete -c hypura -n $run -x -l top-p -d 'probability to choose among'
-complete -c hypura -n $run -x -l min-p -d 'least probability'
-complete -c hypura -n $run -x -l repeat-penalty -d 'penalty of recent tokens'
+complete -c hypura -n $sampling -x -l temp -d temperature
+complete -c hypura -n $sampling -x -l top-k -d 'likeliest tokens to choose among'
+complete -c hypura -n $sampling -x -l top-p -d 'probability to choose among'
+complete -c hypura -n $sampling -x -l min-p -d 'least probability'
+complete -c hypura -n $sampling -x -l repeat-penalty -d 'penalty of recent tokens'
 complete -c hypura -n '__fish_seen_subcommand_from run verify' -x -l seed -d seed
 
 complete -c hypura -n '__fish_seen_subcommand_from verify' -x -l tokens -d 'single-token passes'
@@ -92,7 +93,6 @@ complete -c hypura -n $trace -r -l prompts -d 'file with a question on each line
 complete -c hypura -n $trace -x -s n -l max-tokens -d 'most tokens an answer'
 complete -c hypura -n $trace -x -l random-tokens -d 'random tokens after them'
 complete -c hypura -n $trace -l raw -d 'without the chat template'
-complete -c hypura -n $trace -x -l temp -d temperature
 complete -c hypura -n $trace -x -l seed -d seed
 
 set -l simulate '__fish_seen_subcommand_from simulate'
