@@ -67,24 +67,42 @@ void ExpertCompute::gather(const ggml_tensor* input, std::span<const RoutedRow> 
 }
 
 Status ExpertCompute::multiply(ggml_tensor* node, size_t rows) {
-    const GgmlContextHandle context(
-        ggml_init({.mem_size = graph_memory_.size(), .mem_buffer = graph_memory_.data(), .no_alloc = true}));
+    const GgmlContextHandle context = new_graph_context();
     ggml_tensor* const experts = node->src[0];
     const auto count = static_cast<int64_t>(rows);
-    results_.resize(static_cast<size_t>(experts->ne[1]) * rows);
     ggml_tensor* const input = borrowed_tensor(context.get(), GGML_TYPE_F32, experts->ne[0], count, inputs_.data());
     ggml_tensor* const slots = ggml_new_tensor_2d(context.get(), GGML_TYPE_I32, 1, count);
     slots->data = slots_.data();
     ggml_tensor* const product = ggml_mul_mat_id(context.get(), experts, input, slots);
-    std::memcpy(product->op_params, node->op_params,
-                sizeof(product->op_params));  // the precision that libllama asked for
+    // The precision that libllama asked for.
+    std::memcpy(product->op_params, node->op_params, sizeof(product->op_params));
+    return run(context.get(), product);
+}
+
+Result<std::span<const float>> ExpertCompute::project(const ggml_tensor* weight, std::span<const float> inputs) {
+    const GgmlContextHandle context = new_graph_context();
+    const int64_t rows = static_cast<int64_t>(inputs.size()) / weight->ne[0];
+    inputs_.assign(inputs.begin(), inputs.end());
+    ggml_tensor* const input = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, weight->ne[0], rows);
+    input->data = inputs_.data();
+    HYPURA_TRY(run(context.get(), ggml_mul_mat(context.get(), const_cast<ggml_tensor*>(weight), input)));
+    return results_;
+}
+
+GgmlContextHandle ExpertCompute::new_graph_context() {
+    return GgmlContextHandle(
+        ggml_init({.mem_size = graph_memory_.size(), .mem_buffer = graph_memory_.data(), .no_alloc = true}));
+}
+
+// Computes `product` into results_.
+Status ExpertCompute::run(ggml_context* context, ggml_tensor* product) {
+    results_.resize(static_cast<size_t>(ggml_nelements(product)));
     product->data = results_.data();
-    ggml_cgraph* const graph = ggml_new_graph_custom(context.get(), kGraphNodes, false);
+    ggml_cgraph* const graph = ggml_new_graph_custom(context, kGraphNodes, false);
     ggml_build_forward_expand(graph, product);
     const ggml_status status = ggml_backend_graph_compute(backend_.get(), graph);
-    if (status != GGML_STATUS_SUCCESS)
-        return fail(ErrorCode::kInternal, "ggml failed with {} on a part of {}", static_cast<int>(status), node->name);
-    return {};
+    if (status == GGML_STATUS_SUCCESS) return {};
+    return fail(ErrorCode::kInternal, "ggml failed with {} on a graph of ours", static_cast<int>(status));
 }
 
 void ExpertCompute::scatter(ggml_tensor* node, std::span<const RoutedRow> rows) const {

@@ -36,11 +36,16 @@ public:
     // memory, src[0] is rebound to slots. Errors: kInternal, should ggml refuse its own graph.
     Status compute(ggml_tensor* node, std::span<const RoutedRow> rows);
 
+    // weight * inputs: [out, rows] for inputs of [weight's columns, rows]. Valid until the next call.
+    Result<std::span<const float>> project(const ggml_tensor* weight, std::span<const float> inputs);
+
 private:
     ExpertCompute() = default;
     void gather(const ggml_tensor* input, std::span<const RoutedRow> rows);
     void scatter(ggml_tensor* node, std::span<const RoutedRow> rows) const;
     Status multiply(ggml_tensor* node, size_t rows);
+    GgmlContextHandle new_graph_context();
+    Status run(ggml_context* context, ggml_tensor* product);
 
     BackendHandle backend_;
     std::vector<std::byte> graph_memory_;  // of the context that a graph is built in

@@ -27,7 +27,32 @@ void merge_use(CapturedWeight& weight, const ggml_tensor& node, WeightUse use, u
         make_resident(weight, "routed by more than one tensor");
 }
 
+constexpr int kMostTraceSteps = 24;
+
+bool is_weight(const ggml_tensor* tensor) { return tensor != nullptr && tensor->op == GGML_OP_NONE; }
+
+const ggml_tensor* behind_views(const ggml_tensor* tensor) {
+    while (tensor != nullptr && (tensor->op == GGML_OP_VIEW || tensor->op == GGML_OP_RESHAPE)) tensor = tensor->src[0];
+    return tensor;
+}
+
+const ggml_tensor* norm_of(const ggml_tensor* input) {
+    const ggml_tensor* const scaled = behind_views(input);
+    if (scaled == nullptr || scaled->op != GGML_OP_MUL || !is_weight(scaled->src[1])) return nullptr;
+    return ggml_nelements(scaled->src[1]) == input->ne[0] ? scaled->src[1] : nullptr;
+}
+
 }  // namespace
+
+// Sorting, softmax, bias and views all have the tensor that they work on as their first source.
+RouterTrace trace_router(const ggml_tensor* ids, int64_t experts) {
+    const ggml_tensor* node = ids;
+    for (int step = 0; step < kMostTraceSteps && node != nullptr; ++step, node = node->src[0]) {
+        if (node->op != GGML_OP_MUL_MAT || !is_weight(node->src[0]) || node->src[0]->ne[1] != experts) continue;
+        return {node->src[0], norm_of(node->src[1]), node->src[1]};
+    }
+    return {};
+}
 
 GraphCapture::GraphCapture(const gguf::ModelFile& model) {
     for (const gguf::TensorInfo& info : model.tensors) infos_.emplace(info.name, &info);
@@ -69,6 +94,7 @@ void GraphCapture::note_reader(ggml_tensor* node, int source_index, ggml_tensor*
         entry.weight.use = use;
         entry.weight.ids_name = use == WeightUse::kExperts ? node->src[2]->name : "";
         entry.weight.ids_occurrence = ids_occurrence;
+        if (use == WeightUse::kExperts) entry.weight.router = trace_router(node->src[2], weight->ne[2]);
     }
     // A tied embedding is two libllama tensors over the same bytes: rebinding one would leave the other behind.
     if (entry.weight.tensor != weight) make_resident(entry.weight, "used under two names");

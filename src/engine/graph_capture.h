@@ -18,6 +18,16 @@ namespace hypura::engine {
 
 enum class WeightUse { kExperts, kDense, kOther };
 
+// Where a routing comes from: ids = top-k of something computed from weight * input, and input = norm * (…).
+struct RouterTrace {
+    const ggml_tensor* weight = nullptr;  // [embedding, experts]; null: not found
+    const ggml_tensor* norm = nullptr;    // [embedding]; null: none
+    const ggml_tensor* input = nullptr;   // [embedding, tokens] of this graph
+};
+
+// Follows the graph back from an ids tensor. It serves guesses only: a graph that is built differently yields nothing.
+RouterTrace trace_router(const ggml_tensor* ids, int64_t experts);
+
 struct CapturedWeight {
     const gguf::TensorInfo* info = nullptr;
     ggml_tensor* tensor = nullptr;  // libllama's, valid as long as its model
@@ -25,6 +35,7 @@ struct CapturedWeight {
     std::string ids_name;         // kExperts: the I32 node whose value routes
     uint32_t ids_occurrence = 0;  // names repeat within a graph (grovemoe routes twice a layer): the how-manieth
     uint32_t ids_repeats = 1;     // how many I32 nodes of a graph have that name
+    RouterTrace router;           // kExperts: its weights; the input is of a graph that is gone
     uint32_t readers = 0;         // most nodes of one graph that read it
     std::string other_reader;     // kOther: why it stays, "ADD" for example
 };

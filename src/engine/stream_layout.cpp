@@ -56,6 +56,7 @@ ExpertGroupLayout lay_out_group(const std::vector<CapturedWeight>& weights,
                                 std::span<const storage::DirectFile> files) {
     ExpertGroupLayout group{.ids_name = weights[0].ids_name, .ids_occurrence = weights[0].ids_occurrence};
     group.ids_repeats = weights[0].ids_repeats;
+    group.router = weights[0].router;
     group.layer = layer_of(weights[0]);
     group.experts = static_cast<uint32_t>(weights[0].tensor->ne[2]);
     SlotCursor cursor(files);
@@ -78,6 +79,19 @@ DenseLayout lay_out_dense(const CapturedWeight& weight, std::span<const storage:
     return dense;
 }
 
+// The expert tensors by the ids tensor that routes them, in reading order.
+std::vector<std::vector<CapturedWeight>> routed_together(const std::vector<CapturedWeight>& weights) {
+    std::vector<std::vector<CapturedWeight>> groups;
+    std::map<std::pair<std::string, uint32_t>, size_t> index;
+    for (const CapturedWeight& weight : weights) {
+        if (weight.use != WeightUse::kExperts) continue;
+        const auto [found, is_new] = index.emplace(std::pair(weight.ids_name, weight.ids_occurrence), groups.size());
+        if (is_new) groups.emplace_back();
+        groups[found->second].push_back(weight);
+    }
+    return groups;
+}
+
 std::string resident_note(const CapturedWeight& weight) {
     return std::format("{} ({}) stays in memory: read by {}", weight.info->name, format_bytes(weight.info->size_bytes),
                        weight.other_reader);
@@ -87,16 +101,13 @@ std::string resident_note(const CapturedWeight& weight) {
 
 StreamLayout lay_out(const GraphCapture& capture, std::span<const storage::DirectFile> files) {
     StreamLayout layout;
-    std::map<std::pair<std::string, uint32_t>, std::vector<CapturedWeight>> routed;  // by ids tensor
     for (const CapturedWeight& weight : capture.weights()) {
-        if (weight.use == WeightUse::kExperts)
-            routed[{weight.ids_name, weight.ids_occurrence}].push_back(weight);
-        else if (weight.use == WeightUse::kDense)
+        if (weight.use == WeightUse::kDense)
             layout.dense.push_back(lay_out_dense(weight, files));
-        else
+        else if (weight.use == WeightUse::kOther)
             layout.fixed.push_back(weight);
     }
-    for (auto& [ids, weights] : routed) {
+    for (auto& weights : routed_together(capture.weights())) {
         if (agree(weights)) {
             layout.groups.push_back(lay_out_group(weights, files));
             continue;

@@ -29,6 +29,7 @@ struct ExpertGroupLayout {
     int layer = -1;
     uint32_t experts = 0;
     uint32_t readers = 0;  // MUL_MAT_ID nodes a graph
+    RouterTrace router;
     std::vector<SlotPart> parts;
     uint64_t slot_bytes = 0;
 };
@@ -41,8 +42,8 @@ struct DenseLayout {
 };
 
 struct StreamLayout {
-    std::vector<ExpertGroupLayout> groups;
-    std::vector<DenseLayout> dense;  // in reading order
+    std::vector<ExpertGroupLayout> groups;  // in reading order
+    std::vector<DenseLayout> dense;         // in reading order
     std::vector<CapturedWeight> fixed;
     std::vector<std::string> notes;  // why large weights stay in memory
 };

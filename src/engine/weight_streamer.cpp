@@ -12,7 +12,8 @@
 namespace hypura::engine {
 namespace {
 
-constexpr size_t kMostReadAhead = 64;  // reads of a dense pass that are looked at ahead; slots limit it first
+constexpr uint32_t kPassesBetweenTrials = 8;  // of guesses that have not been worth a read
+constexpr size_t kMostReadAhead = 64;         // reads of a dense pass that are looked at ahead; slots limit it first
 
 std::vector<residency::SlotClassSpec> slot_classes(const placement::StreamPlan& plan) {
     std::vector<residency::SlotClassSpec> classes;
@@ -72,6 +73,9 @@ void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::St
         group.first_page = next_page;
         group.experts = source.experts;
         group.readers = source.readers;
+        if (resident_.contains(source.router.weight)) group.router = source.router;
+        if (!resident_.contains(group.router.norm)) group.router.norm = nullptr;
+        group.next = g + 1 < groups_.size() ? &groups_[g + 1] : nullptr;
         group.index = make_index_tensor();
         for (size_t slice = 0; slice < source.parts.size(); ++slice)
             parts_.emplace(source.parts[slice].tensor, ExpertPart{&group, slice});
@@ -122,6 +126,7 @@ ggml_tensor* WeightStreamer::make_index_tensor() {
 void WeightStreamer::begin_pass() {
     failure_ = {};
     dense_next_ = 0;
+    ++passes_;
     for (auto& [name, router] : routers_) router.next = 0;
     if (Status started = read_ahead(); !started) failure_ = std::move(started);
 }
@@ -220,8 +225,10 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     if (routed == nullptr) return {};
     Group& group = *routed;
     HYPURA_TRY(read_ids(group, ids));
+    judge_guesses(group);
     pin_distinct(group);
-    if (Status acquired = cache_.acquire(group.pinned); !acquired) {
+    HYPURA_TRY(guess_next(group, ids));
+    if (Status acquired = cache_.acquire(group.pinned, guessed_); !acquired) {
         group.pinned.clear();
         return acquired;
     }
@@ -230,6 +237,41 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     active_groups_.push_back(&group);
     fill_index(group, ids);
     return {};
+}
+
+// Chooses what to read behind this routing's own experts, while the layer computes.
+Status WeightStreamer::guess_next(Group& group, const ggml_tensor* ids) {
+    cache_.withdraw(guessed_);
+    guessed_.clear();
+    guess_was_absent_.clear();
+    router_guess_.clear();
+    guessed_for_ = group.next;
+    if (group.next == nullptr) return {};
+    if (!router_guess_.is_worthwhile() && passes_ % kPassesBetweenTrials != 0) return {};
+    const Group& next = *group.next;
+    const RouterTrace trace = trace_router(ids, group.experts);
+    HYPURA_TRY(router_guess_.make(compute_, group.router, next.router, trace.input, static_cast<size_t>(ids->ne[0])));
+    const std::span<const uint32_t> guesses = router_guess_.guesses();
+    const bool disk_is_idle =
+        std::ranges::none_of(group.pinned, [&](residency::PageId page) { return cache_.is_absent(page); });
+    for (size_t i = 0; i < guesses.size(); ++i) {
+        const residency::PageId page = next.first_page + guesses[i];
+        guess_was_absent_.push_back(cache_.is_absent(page) ? 1 : 0);
+        if (disk_is_idle && router_guess_.is_trusted(i)) guessed_.push_back(page);
+    }
+    return {};
+}
+
+// The guesses were for this routing, token by token.
+void WeightStreamer::judge_guesses(const Group& group) {
+    const std::span<const uint32_t> guesses = router_guess_.guesses();
+    if (guessed_for_ != &group || guesses.size() != group.ids.size()) return;
+    const size_t top_k = router_guess_.top_k();
+    for (size_t i = 0; i < guesses.size(); ++i) {
+        if (guess_was_absent_[i] == 0) continue;
+        const std::span<const int32_t> row = std::span(group.ids).subspan(i / top_k * top_k, top_k);
+        router_guess_.learn(i, std::ranges::contains(row, static_cast<int32_t>(guesses[i])));
+    }
 }
 
 // The ids are usually a view with gaps between its rows (the first top_k columns of a sort).

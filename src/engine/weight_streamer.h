@@ -12,6 +12,7 @@
 #include "engine/eval_observer.h"
 #include "engine/expert_compute.h"
 #include "engine/model_view.h"
+#include "engine/router_guess.h"
 #include "engine/stream_layout.h"
 #include "placement/stream_plan.h"
 #include "residency/slot_cache.h"
@@ -58,6 +59,8 @@ private:
         std::vector<int32_t> slots;              // the same as slot numbers: the index tensor's data
         ggml_tensor* index = nullptr;            // ours, shaped like the ids
         const ggml_tensor* routed_by = nullptr;  // the ids node of the routing in hand
+        RouterTrace router;                      // weights that are in memory, or nothing
+        Group* next = nullptr;                   // routed after this one; null: this is the last
     };
     // The groups that ids nodes of one name route, in the order in which the graph computes those nodes.
     struct Router {
@@ -111,6 +114,8 @@ private:
     Status read_ids(Group& group, const ggml_tensor* ids);
     void pin_distinct(Group& group);
     void fill_index(Group& group, const ggml_tensor* ids);
+    Status guess_next(Group& group, const ggml_tensor* ids);
+    void judge_guesses(const Group& group);
     void restore_nodes();
     void release_finished_groups(bool all);
     void release_dense();
@@ -129,6 +134,12 @@ private:
     std::vector<residency::PageId> awaited_;  // of the pending node
     std::vector<uint8_t> arrived_;            // by expert: in the piece that is computed next
     std::vector<RoutedRow> rows_;             // of that piece
+
+    RouterGuess router_guess_;
+    const Group* guessed_for_ = nullptr;
+    uint32_t passes_ = 0;
+    std::vector<residency::PageId> guessed_;  // pages of the next group, best guess first
+    std::vector<uint8_t> guess_was_absent_;   // parallel to router_guess_.guesses()
 
     std::unordered_map<const ggml_tensor*, Dense> dense_;
     std::vector<Dense> dense_order_;  // as one pass reads them

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace hypura::residency {
 namespace {
@@ -53,15 +54,19 @@ Status SlotCache::add_class(const SlotClassSpec& spec) {
 // ---- what callers ask for ------------------------------------------------------------------------------------------
 
 // All are pinned before any is loaded: a page that is here must not leave for another one of the same call.
-Status SlotCache::acquire(std::span<const PageId> pages) {
+Status SlotCache::acquire(std::span<const PageId> pages, std::span<const PageId> guesses) {
     HYPURA_TRY(drain(false));
     missing_.clear();
     found_.clear();
     for (PageId id : pages) found_.push_back(pin(id));
     if (observer_ != nullptr) observer_->acquired(pages, found_);
-    Status loading = load_missing();
-    if (!loading) release(pages);
-    return loading;
+    if (Status loading = load_missing(); !loading) {
+        release(pages);
+        return loading;
+    }
+    for (PageId id : guesses)
+        if (pages_[id].state == PageState::kAbsent) promise(id);
+    return submit_reads();
 }
 
 Found SlotCache::pin(PageId id) {
@@ -71,6 +76,7 @@ Found SlotCache::pin(PageId id) {
         const bool loaded = page.state == PageState::kLoaded;
         found = !loaded ? Found::kWait : page.promised ? Found::kPrefetched : Found::kHit;
         ++(loaded ? counters_.hits : counters_.joined);
+        counters_.prefetch_used += page.promised ? 1 : 0;
         if (page.pins == 0) unlink(id);
     } else if (!std::ranges::contains(missing_, id)) {
         missing_.push_back(id);
@@ -88,7 +94,8 @@ Status SlotCache::load_missing() {
             if (pages_[id].slot != kNoSlot) drop(id);
         return found;
     }
-    return start_load(missing_);
+    start_load(missing_);
+    return {};
 }
 
 Status SlotCache::find_slots() {
@@ -125,16 +132,26 @@ void SlotCache::release(std::span<const PageId> pages) {
 }
 
 Result<bool> SlotCache::prefetch(PageId id) {
-    Page& page = pages_[id];
-    if (page.state != PageState::kAbsent) return true;
+    if (pages_[id].state != PageState::kAbsent) return true;
     HYPURA_TRY(drain(false));
+    if (!promise(id)) return false;
+    HYPURA_TRY(submit_reads());
+    return true;
+}
+
+bool SlotCache::promise(PageId id) {
+    Page& page = pages_[id];
     if (page.pins > 0 || !take_slot(id, false)) return false;
-    HYPURA_TRY(start_load({&id, 1}));
+    start_load({&id, 1});
     link_newest(id);
     page.promised = true;
     ++counters_.prefetches;
     if (observer_ != nullptr) observer_->prefetched(id);
     return true;
+}
+
+void SlotCache::withdraw(std::span<const PageId> pages) {
+    for (PageId id : pages) counters_.prefetch_wasted += std::exchange(pages_[id].promised, false) ? 1 : 0;
 }
 
 std::byte* SlotCache::slot_memory(uint32_t slot_class, SlotIndex slot) const {
@@ -163,9 +180,8 @@ Status SlotCache::wait_for_slot(PageId id) {
     return {};
 }
 
-// Submits the pages' reads into the slots that they have been given.
-Status SlotCache::start_load(std::span<const PageId> pages) {
-    reads_.clear();
+// Queues the pages' reads into the slots that they have been given, slice by slice.
+void SlotCache::start_load(std::span<const PageId> pages) {
     for (size_t slice = 0; slice < kMostSlices; ++slice)
         for (PageId id : pages) queue_slice(id, slice);
     for (PageId id : pages) {
@@ -175,7 +191,13 @@ Status SlotCache::start_load(std::span<const PageId> pages) {
         page.slices_left = static_cast<uint16_t>(page.spec.slices.size());
         page.slices_here = 0;
     }
-    return reader_->submit(reads_);
+}
+
+Status SlotCache::submit_reads() {
+    if (reads_.empty()) return {};
+    Status submitted = reader_->submit(reads_);
+    reads_.clear();
+    return submitted;
 }
 
 void SlotCache::queue_slice(PageId id, size_t index) {

@@ -87,7 +87,8 @@ struct CacheCounters {
     uint64_t joined = 0;   // of those, being prefetched when demanded
     uint64_t evictions = 0;
     uint64_t prefetches = 0;       // pages whose read was started ahead of demand
-    uint64_t prefetch_wasted = 0;  // of those, evicted before use
+    uint64_t prefetch_used = 0;    // of those, demanded before they left
+    uint64_t prefetch_wasted = 0;  // of those, evicted before use, or withdrawn
     int64_t wait_us = 0;           // wait() stood still
 
     bool operator==(const CacheCounters&) const = default;
@@ -106,8 +107,9 @@ public:
 
     // Pins `pages` (each counts as one demand) and starts the reads of the absent ones: the first slice of each in the
     // order given, then the second of each, and so on, since that is the order in which a layer computes with them.
+    // Behind them, in the same submission, go those of `guesses` that are absent and find a slot as in prefetch().
     // kBudgetTooSmall when a class has no slot left that is not pinned: nothing is pinned then.
-    Status acquire(std::span<const PageId> pages);
+    Status acquire(std::span<const PageId> pages, std::span<const PageId> guesses = {});
 
     // Blocks until the pages, which must be pinned, are loaded. An error is the first failed page's; pages that failed
     // stay pinned and absent until released, and are read afresh by the next acquire.
@@ -129,6 +131,10 @@ public:
     // page is now loaded or on its way.
     Result<bool> prefetch(PageId page);
 
+    // Takes back the promises to those of `pages` that have not been used: they age like any other page.
+    void withdraw(std::span<const PageId> pages);
+
+    bool is_absent(PageId page) const { return pages_[page].state == PageState::kAbsent; }
     // Of a page that is loaded or loading.
     SlotIndex slot_of(PageId page) const { return pages_[page].slot; }
     std::byte* slot_memory(uint32_t slot_class, SlotIndex slot) const;
@@ -178,7 +184,9 @@ private:
     Status load_missing();
     Status find_slots();
     Status wait_for_slot(PageId id);
-    Status start_load(std::span<const PageId> pages);
+    bool promise(PageId id);
+    void start_load(std::span<const PageId> pages);
+    Status submit_reads();
     void queue_slice(PageId id, size_t index);
     bool take_slot(PageId id, bool for_demand);
     PageId find_victim(const SlotClass& slot_class, bool for_demand) const;
