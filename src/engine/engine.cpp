@@ -91,7 +91,7 @@ private:
     const llama_vocab* vocab() const { return llama_model_get_vocab(runtime_.model.get()); }
     Status decide_budget(EngineOptions& options);
     placement::PlanRequest plan_request(const EngineOptions& options) const;
-    void decide_plan(EngineOptions& options);
+    Status decide_plan(EngineOptions& options);
 
     uint64_t page_cache_bytes_ = 0;  // that mapped weights may take; 0: a budget was named
 
@@ -108,7 +108,7 @@ Status LlamaEngine::open(const EngineOptions& requested) {
     runtime_.shape = gguf::model_shape(runtime_.file);
     runtime_.report.model_bytes = runtime_.file.tensor_bytes;
     HYPURA_TRY(decide_budget(options));
-    decide_plan(options);
+    HYPURA_TRY(decide_plan(options));
     HYPURA_TRY(runtime_.report.mode == Mode::kStream ? open_streaming(runtime_, options)
                                                      : open_plain(runtime_, options));
     runtime_.report.load_us = now_us() - begin_us;
@@ -139,11 +139,15 @@ placement::PlanRequest LlamaEngine::plan_request(const EngineOptions& options) c
 }
 
 // The planner predicts from the file's directory; opening then lays out what the graph shows. Where no plan works,
-// streaming is tried all the same: it knows exactly what is missing, and says so.
-void LlamaEngine::decide_plan(EngineOptions& options) {
+// streaming is tried all the same: it knows exactly what is missing, and says so. A plain mode that was asked for and
+// cannot keep a budget that was named is refused here, before libllama takes the memory.
+Status LlamaEngine::decide_plan(EngineOptions& options) {
     const KnownMachine known = known_machine(options.profile_file, options.model_path);
     const auto plan =
         placement::make_plan(placement::model_demand(runtime_.file), known.machine, known.disk, plan_request(options));
+    const bool plain = options.mode == Mode::kResident || options.mode == Mode::kMmap;
+    const bool budget_was_named = page_cache_bytes_ == 0;
+    if (!plan && plain && budget_was_named && !options.plain_reference) return std::unexpected(plan.error());
     Report& report = runtime_.report;
     report.mode = options.mode != Mode::kAuto ? options.mode : plan ? from_plan_mode(plan->mode) : Mode::kStream;
     report.reason = options.mode != Mode::kAuto ? "asked for" : plan ? plan->reason : plan.error().message;
@@ -153,6 +157,7 @@ void LlamaEngine::decide_plan(EngineOptions& options) {
     }
     options.cache_types = {plan ? plan->cache_type : options.cache_types.front()};
     report.cache_type = placement::to_string(options.cache_types.front());
+    return {};
 }
 
 Report LlamaEngine::report() const {

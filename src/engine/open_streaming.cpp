@@ -183,7 +183,7 @@ void describe(Report& report, const Candidate& candidate, const placement::Strea
 Status open_streaming(Runtime& runtime, const EngineOptions& options) {
     keep_large_buffers_apart();
     HYPURA_ASSIGN(ModelView view, ModelView::create(runtime.file));
-    runtime.view = std::make_unique<ModelView>(std::move(view));
+    runtime.view = std::move(view);
     HYPURA_TRY(load_llama_model(runtime, runtime.view->paths(), LLAMA_LOAD_MODE_MMAP, false));
     HYPURA_ASSIGN(runtime.reader, make_reader(runtime.file, options, true));
     HYPURA_ASSIGN(Candidate candidate, fit_batch(runtime, options, runtime.reader->files()));
