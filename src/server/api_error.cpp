@@ -22,6 +22,7 @@ int http_status(ErrorCode code) {
         case ErrorCode::kOutOfMemory:
         case ErrorCode::kUnsupportedHost:
         case ErrorCode::kMismatch:
+        case ErrorCode::kDiskFull:
         case ErrorCode::kInternal:
             break;
     }

@@ -16,7 +16,8 @@ Result<uint64_t> shared_budget(const OpenOptions& options, uint32_t nth) {
     uint64_t whole_bytes = options.engine.ram_bytes;
     if (whole_bytes == 0) {
         HYPURA_ASSIGN(const hardware::MemoryLimits limits, hardware::memory_limits());
-        const uint64_t reachable = limits.usable_bytes() + hardware::process_memory().anonymous_bytes;
+        HYPURA_ASSIGN(const hardware::ProcessMemory process, hardware::process_memory());
+        const uint64_t reachable = limits.usable_bytes() + process.anonymous_bytes;
         whole_bytes = reachable - reachable / kMarginShare;
     }
     return whole_bytes / options.max_loaded * (nth + 1);
