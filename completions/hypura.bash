@@ -26,7 +26,7 @@ _hypura() {
         run) options="$engine --prompt --file --interactive --max-tokens --system --stop --raw --stats --quiet
                       --temp --top-k --top-p --min-p --repeat-penalty --seed" ;;
         serve) options="--models --host --parallel --queue --ctx --keep-alive --max-loaded --origins --api-key --prefixes
-                      --ping --ram --weights --mode --batch --threads --io --help" ;;
+                      --ping --ram --weights --mode --kv --batch --threads --io --help" ;;
         verify) options="$engine --tokens --seed --json" ;;
         logits) options="$engine --tokens --out" ;;
         bench) options="$engine --limit --prompts --tokens --warm-up --depth --rounds --peers --cache --ceiling-seconds --no-floor --quick

@@ -239,8 +239,9 @@ bool Bench::fits_machine() const {
     return limits && limits->usable_bytes() > result_.model_bytes + result_.model_bytes / 4 + kGiB;
 }
 
-// The same work without a limit and with room for everything, the measured tokens run twice: the second run reads
-// nothing. It still goes through the streamer, so it is the same graph with the same cuts and the same kernels.
+// The same work without a limit and with room for everything, the measured tokens run twice: the second run waits for
+// nothing (it may read what it guesses wrongly). It still goes through the streamer, so it is the same graph with the
+// same cuts and the same kernels.
 Status Bench::find_floor(CaseResult& result) {
     result.floor = estimated_floor(result.runs);
     const bool streamed =
@@ -255,7 +256,7 @@ Status Bench::find_floor(CaseResult& result) {
     HYPURA_ASSIGN(const ChildResult child, run_child(spec));
     const OurRun run = run_of(child);
     const Stretch& stretch = run.report.measured;
-    if (!run.failure.empty() || stretch.tokens == 0 || stretch.read_bytes > 0) {
+    if (!run.failure.empty() || stretch.tokens == 0 || stretch.hits + stretch.joined < stretch.demands) {
         note("the compute floor could not be measured: " +
              (run.failure.empty() ? std::string("the second run still read") : run.failure));
         return {};

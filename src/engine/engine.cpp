@@ -91,6 +91,7 @@ private:
     const llama_vocab* vocab() const { return llama_model_get_vocab(runtime_.model.get()); }
     Status decide_budget(EngineOptions& options);
     placement::PlanRequest plan_request(const EngineOptions& options) const;
+    Status check_plain_budget(const EngineOptions& options, const Error& too_small) const;
     Status decide_plan(EngineOptions& options);
 
     uint64_t page_cache_bytes_ = 0;  // that mapped weights may take; 0: a budget was named
@@ -138,16 +139,27 @@ placement::PlanRequest LlamaEngine::plan_request(const EngineOptions& options) c
     return request;
 }
 
+// A plain mode that was asked for and cannot keep a budget that was named is refused before libllama takes the memory.
+Status LlamaEngine::check_plain_budget(const EngineOptions& options, const Error& too_small) const {
+    const bool plain = options.mode == Mode::kResident || options.mode == Mode::kMmap;
+    const bool budget_was_named = page_cache_bytes_ == 0 || options.weights_bytes > 0;
+    if (!plain || !budget_was_named || options.plain_reference) return {};
+    const std::string& path = runtime_.file.parts[0].path;
+    if (options.weights_bytes > 0)
+        return fail(ErrorCode::kBudgetTooSmall,
+                    "{}: --weights {} cannot work without streaming; the smallest that works is "
+                    "{}MiB",
+                    path, format_bytes(options.weights_bytes), runtime_.file.tensor_bytes / kMiB + 1);
+    return fail(ErrorCode::kBudgetTooSmall, "{}: --ram {}", path, too_small.message);
+}
+
 // The planner predicts from the file's directory; opening then lays out what the graph shows. Where no plan works,
-// streaming is tried all the same: it knows exactly what is missing, and says so. A plain mode that was asked for and
-// cannot keep a budget that was named is refused here, before libllama takes the memory.
+// streaming is tried all the same: it knows exactly what is missing, and says so.
 Status LlamaEngine::decide_plan(EngineOptions& options) {
     const KnownMachine known = known_machine(options.profile_file, options.model_path);
     const auto plan =
         placement::make_plan(placement::model_demand(runtime_.file), known.machine, known.disk, plan_request(options));
-    const bool plain = options.mode == Mode::kResident || options.mode == Mode::kMmap;
-    const bool budget_was_named = page_cache_bytes_ == 0;
-    if (!plan && plain && budget_was_named && !options.plain_reference) return std::unexpected(plan.error());
+    if (!plan) HYPURA_TRY(check_plain_budget(options, plan.error()));
     Report& report = runtime_.report;
     report.mode = options.mode != Mode::kAuto ? options.mode : plan ? from_plan_mode(plan->mode) : Mode::kStream;
     report.reason = options.mode != Mode::kAuto ? "asked for" : plan ? plan->reason : plan.error().message;

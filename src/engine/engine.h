@@ -58,7 +58,7 @@ struct EngineOptions {
     uint32_t context_tokens = 0;  // of all sequences together; 0: the model's training context, at most 4096
     uint32_t sequences = 1;       // that may run at once in a BatchEngine, 1 to 128
     uint32_t kept_prefixes = 0;   // at most 128 ended ones that stay in the KV cache beside the running ones, while
-                                 // there is room; with 0 they stay until a new one takes their place
+                                  // there is room; with 0 they stay until a new one takes their place
     uint32_t batch_tokens = 512;  // most tokens a pass; lowered where a layer's experts would not fit the slots
     uint32_t threads = 0;         // 0: usable cores
     std::string profile_file;  // saved rates of this machine (placement/machine.h); empty, or none there: assumed ones

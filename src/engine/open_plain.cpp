@@ -4,8 +4,8 @@
 namespace hypura::engine {
 namespace {
 
-// A mapped file would stay mapped beside the weights that were repacked out of it, and count twice: the peak of a 2.3 GiB
-// model was 3.9 GiB, and is 2.5 GiB.
+// A mapped file would stay mapped beside the weights that were repacked out of it, and count twice: the peak of a 2.3
+// GiB model was 3.9 GiB, and is 2.5 GiB.
 llama_load_mode load_mode(Mode mode) { return mode == Mode::kResident ? LLAMA_LOAD_MODE_NONE : LLAMA_LOAD_MODE_MMAP; }
 
 }  // namespace

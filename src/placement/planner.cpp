@@ -247,7 +247,7 @@ std::string reason_of(const Plan& plan, const Machine& machine, const PlanReques
 
 // The budget error names what would work.
 Error too_small(const PlanRequest& request, uint64_t least_bytes) {
-    return {ErrorCode::kBudgetTooSmall, std::format("{} cannot work; about {}MiB is the least that does",
+    return {ErrorCode::kBudgetTooSmall, std::format("{} cannot work; the smallest that works is {}MiB",
                                                     format_bytes(request.ram_bytes), (least_bytes + kMiB - 1) / kMiB)};
 }
 

@@ -114,7 +114,7 @@ TEST(Planner, NamesTheLeastMemoryThatWorks) {
     const auto plan = make_plan(scene.demand, scene.machine, scene.disk, scene.request);
     ASSERT_FALSE(plan);
     EXPECT_EQ(plan.error().code, ErrorCode::kBudgetTooSmall);
-    EXPECT_THAT(plan.error().message, HasSubstr("MiB is the least"));
+    EXPECT_THAT(plan.error().message, HasSubstr("the smallest that works is"));
 }
 
 TEST(Planner, KeepsAContextThatWasAskedFor) {
