@@ -165,6 +165,60 @@ TEST_F(SlotCacheTest, ACyclicScanRunsAheadOfItself) {
     EXPECT_EQ(counters().prefetch_wasted, 0u);
 }
 
+// ---- slices and guesses --------------------------------------------------------------------------------------------
+
+TEST_F(SlotCacheTest, FirstSlicesComeBeforeSecondOnes) {
+    open_manual(2, {2});
+    manual_->held = true;
+    ASSERT_TRUE(acquire({0, 1}));
+    const auto here = [&](PageId page, size_t slice) { return cache_->has_slice(page, slice).value(); };
+    EXPECT_FALSE(here(0, 0));
+    ASSERT_TRUE(cache_->wait_for_more());
+    EXPECT_TRUE(here(0, 0) && !here(1, 0) && !here(0, 1));
+    ASSERT_TRUE(cache_->wait_for_more());
+    EXPECT_TRUE(here(1, 0) && !here(0, 1) && !here(1, 1));
+    ASSERT_TRUE(wait({0, 1}));
+    EXPECT_TRUE(here(0, 1) && here(1, 1));
+    release({0, 1});
+}
+
+TEST_F(SlotCacheTest, AFailedSliceIsAnErrorOfItsPageAlone) {
+    open_manual(2, {2});
+    manual_->broken_offset = offset_of(0);
+    ASSERT_TRUE(acquire({0, 1}));
+    EXPECT_FALSE(wait({0, 1}));
+    EXPECT_FALSE(cache_->has_slice(0, 1));
+    EXPECT_TRUE(wait({1}) && cache_->has_slice(1, 1).value());
+    release({0, 1});
+}
+
+TEST_F(SlotCacheTest, GuessesAreReadBehindTheDemandWhereASlotIsFree) {
+    open_manual(4, {2});
+    manual_->held = true;
+    const std::vector<PageId> demand = {0};
+    const std::vector<PageId> guesses = {1, 2};
+    ASSERT_TRUE(cache_->acquire(demand, guesses));
+    EXPECT_THAT(present_pages(), ElementsAre(0, 1));
+    ASSERT_TRUE(wait({0}));
+    EXPECT_FALSE(cache_->has_slice(1, 0).value());
+    EXPECT_EQ(counters().prefetches, 1u);
+    release({0});
+    use({1});
+    EXPECT_EQ(counters().prefetch_used, 1u);
+}
+
+TEST_F(SlotCacheTest, AWithdrawnGuessAgesLikeAnyPage) {
+    open_manual(4, {2});
+    EXPECT_TRUE(prefetch(0));
+    EXPECT_TRUE(prefetch(1));
+    EXPECT_FALSE(prefetch(2));  // promises yield to demands only
+    const std::vector<PageId> wrong = {0};
+    cache_->withdraw(wrong);
+    EXPECT_EQ(counters().prefetch_wasted, 1u);
+    EXPECT_TRUE(prefetch(2));
+    EXPECT_THAT(present_pages(), ElementsAre(1, 2));
+}
+
 // ---- failures ------------------------------------------------------------------------------------------------------
 
 TEST_F(SlotCacheTest, AFailedReadFreesTheSlotAndIsReadAfreshByTheNextDemand) {
