@@ -1,5 +1,7 @@
 #include "engine/expert_compute.h"
 
+#include "engine/llama_library.h"
+
 #include <ggml-backend.h>
 
 #include <algorithm>
@@ -34,13 +36,10 @@ size_t rows_at_a_time(const ggml_tensor* node) {
 
 Result<ExpertCompute> ExpertCompute::create(uint32_t threads) {
     ExpertCompute compute;
-    compute.backend_.reset(ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr));
+    ggml_backend_dev_t const cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    if (cpu != nullptr) compute.backend_ = start_backend(cpu, threads);
     if (compute.backend_ == nullptr)
         return fail(ErrorCode::kUnsupportedHost, "ggml has no CPU backend for this machine");
-    ggml_backend_reg_t registry = ggml_backend_dev_backend_reg(ggml_backend_get_device(compute.backend_.get()));
-    const auto set_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(
-        ggml_backend_reg_get_proc_address(registry, "ggml_backend_set_n_threads"));
-    if (set_threads != nullptr) set_threads(compute.backend_.get(), static_cast<int>(threads));
     compute.graph_memory_.resize(graph_memory_bytes());
     return compute;
 }
@@ -82,9 +81,8 @@ Status ExpertCompute::multiply(ggml_tensor* node, size_t rows) {
 Result<std::span<const float>> ExpertCompute::project(const ggml_tensor* weight, std::span<const float> inputs) {
     const GgmlContextHandle context = new_graph_context();
     const int64_t rows = static_cast<int64_t>(inputs.size()) / weight->ne[0];
-    inputs_.assign(inputs.begin(), inputs.end());
     ggml_tensor* const input = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, weight->ne[0], rows);
-    input->data = inputs_.data();
+    input->data = const_cast<float*>(inputs.data());  // only read
     HYPURA_TRY(run(context.get(), ggml_mul_mat(context.get(), const_cast<ggml_tensor*>(weight), input)));
     return results_;
 }

@@ -29,6 +29,16 @@ void start_llama() {
     });
 }
 
+BackendHandle start_backend(ggml_backend_dev_t device, uint32_t threads) {
+    BackendHandle backend(ggml_backend_dev_init(device, nullptr));
+    if (backend == nullptr) return backend;
+    void* const address =
+        ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_backend_set_n_threads");
+    if (address != nullptr)
+        reinterpret_cast<ggml_backend_set_n_threads_t>(address)(backend.get(), static_cast<int>(threads));
+    return backend;
+}
+
 std::string take_llama_complaints() {
     const std::scoped_lock lock(complaints_mutex);
     std::string taken = std::move(complaints);

@@ -23,19 +23,6 @@
 namespace hypura::engine {
 namespace {
 
-struct ContextDeleter {
-    void operator()(ggml_context* context) const { ggml_free(context); }
-};
-struct BackendDeleter {
-    void operator()(ggml_backend* backend) const { ggml_backend_free(backend); }
-};
-struct BufferDeleter {
-    void operator()(ggml_backend_buffer* buffer) const { ggml_backend_buffer_free(buffer); }
-};
-using ContextHandle = std::unique_ptr<ggml_context, ContextDeleter>;
-using BackendHandle = std::unique_ptr<ggml_backend, BackendDeleter>;
-using BufferHandle = std::unique_ptr<ggml_backend_buffer, BufferDeleter>;
-
 struct Format {
     ggml_type type;
     const char* name;  // as in GGUF
@@ -93,16 +80,6 @@ std::vector<ggml_backend_dev_t> devices_in_order() {
     return devices;
 }
 
-BackendHandle start_backend(ggml_backend_dev_t device, uint32_t threads) {
-    BackendHandle backend(ggml_backend_dev_init(device, nullptr));
-    if (backend == nullptr) return backend;
-    void* const address =
-        ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_backend_set_n_threads");
-    if (address != nullptr)
-        reinterpret_cast<ggml_backend_set_n_threads_t>(address)(backend.get(), static_cast<int>(threads));
-    return backend;
-}
-
 // The device's own buffers, and on a processor those that libggml rearranges weights in (nullptr-terminated list).
 std::vector<ggml_backend_buffer_type_t> repacking_buffers(ggml_backend_dev_t device) {
     void* const address =
@@ -115,8 +92,8 @@ std::vector<ggml_backend_buffer_type_t> repacking_buffers(ggml_backend_dev_t dev
     return buffers;
 }
 
-ContextHandle new_context() {
-    return ContextHandle(
+GgmlContextHandle new_context() {
+    return GgmlContextHandle(
         ggml_init({.mem_size = 4096 * ggml_tensor_overhead() + ggml_graph_overhead(), .no_alloc = true}));
 }
 
@@ -208,7 +185,7 @@ private:
     }
 
     ggml_backend_t backend_ = nullptr;
-    ContextHandle weights_context_, context_;
+    GgmlContextHandle weights_context_, context_;
     BufferHandle weights_buffer_, buffer_;
     ggml_tensor* input_ = nullptr;
     std::vector<ggml_tensor*> ids_;  // of each node, where experts are chosen
@@ -265,7 +242,7 @@ double node_us(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in) {
 }
 
 double upload_rate(ggml_backend_t backend, ggml_backend_buffer_type_t into) {
-    const ContextHandle context = new_context();
+    const GgmlContextHandle context = new_context();
     ggml_tensor* const target = ggml_new_tensor_1d(context.get(), GGML_TYPE_I8, static_cast<int64_t>(kUploadBytes));
     const BufferHandle buffer(ggml_backend_alloc_ctx_tensors_from_buft(context.get(), into));
     if (buffer == nullptr) return 0;

@@ -227,10 +227,12 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     HYPURA_TRY(read_ids(group, ids));
     judge_guesses(group);
     pin_distinct(group);
-    HYPURA_TRY(guess_next(group, ids));
-    if (Status acquired = cache_.acquire(group.pinned, guessed_); !acquired) {
-        group.pinned.clear();
-        return acquired;
+    withdraw_wrong_guesses(group);
+    Status started = guess_next(group, ids);
+    if (started) started = cache_.acquire(group.pinned, guessed_);
+    if (!started) {
+        group.pinned.clear();  // none of them is pinned
+        return started;
     }
     group.routed_by = ids;
     group.readers_left = group.readers;
@@ -239,10 +241,16 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     return {};
 }
 
-// Chooses what to read behind this routing's own experts, while the layer computes.
-Status WeightStreamer::guess_next(Group& group, const ggml_tensor* ids) {
+// The right ones stay promised until acquire() finds them, so that they count as used. seen_ is pin_distinct's.
+void WeightStreamer::withdraw_wrong_guesses(const Group& group) {
+    if (guessed_for_ == &group)
+        std::erase_if(guessed_, [&](residency::PageId page) { return seen_[page - group.first_page] != 0; });
     cache_.withdraw(guessed_);
     guessed_.clear();
+}
+
+// Chooses what to read behind this routing's own experts, while the layer computes.
+Status WeightStreamer::guess_next(const Group& group, const ggml_tensor* ids) {
     guess_was_absent_.clear();
     router_guess_.clear();
     guessed_for_ = group.next;

@@ -114,7 +114,8 @@ private:
     Status read_ids(Group& group, const ggml_tensor* ids);
     void pin_distinct(Group& group);
     void fill_index(Group& group, const ggml_tensor* ids);
-    Status guess_next(Group& group, const ggml_tensor* ids);
+    void withdraw_wrong_guesses(const Group& group);
+    Status guess_next(const Group& group, const ggml_tensor* ids);
     void judge_guesses(const Group& group);
     void restore_nodes();
     void release_finished_groups(bool all);

@@ -182,7 +182,9 @@ Status SlotCache::wait_for_slot(PageId id) {
 
 // Queues the pages' reads into the slots that they have been given, slice by slice.
 void SlotCache::start_load(std::span<const PageId> pages) {
-    for (size_t slice = 0; slice < kMostSlices; ++slice)
+    size_t most_slices = 0;
+    for (PageId id : pages) most_slices = std::max(most_slices, pages_[id].spec.slices.size());
+    for (size_t slice = 0; slice < most_slices; ++slice)
         for (PageId id : pages) queue_slice(id, slice);
     for (PageId id : pages) {
         Page& page = pages_[id];
