@@ -41,7 +41,8 @@ require_namespaces() {
     fi
     command -v newuidmap >/dev/null || die "newuidmap is missing: install the package uidmap, or run as root."
     grep -q "^$(id -un):" /etc/subuid 2>/dev/null ||
-        die "no subordinate user ids: run 'usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)' as root."
+        die "no subordinate user ids. As root, run" \
+            "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"
     die "cannot make a user namespace ($problem). As root, run 'sysctl kernel.unprivileged_userns_clone=1'" \
         "or, on Ubuntu, 'sysctl kernel.apparmor_restrict_unprivileged_userns=0'. Or run ./dev as root."
 }

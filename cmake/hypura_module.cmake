@@ -9,6 +9,8 @@ function(hypura_target_options target)
     # GCC's documentation: sanitizers may bring false positives of -Wmaybe-uninitialized.
     target_compile_options(${target} PRIVATE -fsanitize=${HYPURA_SANITIZE} -fno-sanitize-recover=all
       -fno-omit-frame-pointer -Wno-maybe-uninitialized)
+    # Accesses beyond a container, and to an empty optional, abort.
+    target_compile_definitions(${target} PRIVATE _GLIBCXX_ASSERTIONS)
     target_link_options(${target} PRIVATE -fsanitize=${HYPURA_SANITIZE})
   endif()
 endfunction()
@@ -22,9 +24,6 @@ function(hypura_module name)
 endfunction()
 
 function(hypura_test name)
-  if(NOT HYPURA_TESTS)
-    return()
-  endif()
   cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)

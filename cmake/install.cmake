@@ -1,22 +1,11 @@
-# What `cmake --install` puts where: the program, and its manual page and shell completions where the tree has them.
+# What `cmake --install` puts where: the program, its manual page, shell completions and the licence.
 
 install(TARGETS hypura RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-
-# install_if_there(FILE DESTINATION [NAME])
-function(install_if_there file destination)
-  set(path ${PROJECT_SOURCE_DIR}/${file})
-  if(EXISTS ${path})
-    get_filename_component(name ${path} NAME)
-    if(ARGC GREATER 2)
-      set(name ${ARGV2})
-    endif()
-    install(FILES ${path} DESTINATION ${destination} RENAME ${name})
-  endif()
-endfunction()
+install(FILES ${PROJECT_SOURCE_DIR}/docs/hypura.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 # Each shell looks for completions under a name of its own.
-install_if_there(docs/hypura.1 ${CMAKE_INSTALL_MANDIR}/man1)
-install_if_there(completions/hypura.bash ${CMAKE_INSTALL_DATADIR}/bash-completion/completions hypura)
-install_if_there(completions/hypura.zsh ${CMAKE_INSTALL_DATADIR}/zsh/site-functions _hypura)
-install_if_there(completions/hypura.fish ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
-install_if_there(LICENSE ${CMAKE_INSTALL_DOCDIR})
+set(completions ${PROJECT_SOURCE_DIR}/completions)
+install(FILES ${completions}/hypura.bash RENAME hypura DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+install(FILES ${completions}/hypura.zsh RENAME _hypura DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+install(FILES ${completions}/hypura.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
