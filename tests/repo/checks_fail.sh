@@ -10,7 +10,8 @@ failures=0
 # fresh_tree: an empty repository that breaks no rule.
 fresh_tree() {
     rm -rf "${scratch:?}/tree"
-    mkdir -p "$scratch"/tree/src/{base,gguf,storage,engine,server,cli}
+    mkdir -p "$scratch"/tree/{src/{base,gguf,storage,engine,server,cli},tests,fuzz}
+    cp "${checks%tests/repo}.clang-format" "$scratch/tree"
     echo '#include <vector>' >"$scratch/tree/src/base/bytes.h"
     printf '%s\n' '#!/usr/bin/env bash' 'verb_help() { echo "  help  this text"; }' 'verb_help' >"$scratch/tree/dev"
     chmod +x "$scratch/tree/dev"
@@ -53,5 +54,6 @@ rejects machine_names.sh dev "mirror=http://deb"".debian.org/debian"
 rejects machine_names.sh dev "mirror=http://archive"".ubuntu.com/ubuntu"
 rejects demo_model.sh demo/demo-moe.gguf 'one more line'
 rejects dev_help.sh dev 'verb_secret() { :; }'
+[[ $(bash "$checks/format.sh" "$1") == *"not installed"* ]] || rejects format.sh src/base/bytes.h 'int   f( );'
 
 exit "$failures"
