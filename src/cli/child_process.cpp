@@ -114,6 +114,7 @@ Status reap(pid_t child, ChildResult& result) {
 
 std::vector<char*> as_argv(const std::vector<std::string>& arguments) {
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
     return argv;

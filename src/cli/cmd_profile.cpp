@@ -28,8 +28,8 @@ std::string age_text(int64_t measured_s) {
     const int64_t minutes = (std::time(nullptr) - measured_s) / 60;
     if (minutes < 2) return "just now";
     if (minutes < 120) return std::format("{} minutes ago", minutes);
-    return minutes < 48 * 60 ? std::format("{} hours ago", minutes / 60)
-                             : std::format("{} days ago", minutes / 60 / 24);
+    return minutes < int64_t{48} * 60 ? std::format("{} hours ago", minutes / 60)
+                                      : std::format("{} days ago", minutes / 60 / 24);
 }
 
 std::string features_text(const placement::Machine& machine) {

@@ -125,11 +125,11 @@ Json fold_system_into_user(const Json& messages) {
 std::optional<std::string> try_with_system(const Engine& engine, const Template& root, const Variables& variables) {
     try {
         std::string text = run_template(engine, root, variables);
-        if (text.contains(trimmed(text_of(variables.messages.front(), "content")))) return text;
+        if (!text.contains(trimmed(text_of(variables.messages.front(), "content")))) return std::nullopt;
+        return text;
     } catch (const std::exception&) {
-        // Not an error yet: the same messages without a system role may do.
+        return std::nullopt;  // not an error yet: the same messages without a system role may do
     }
-    return std::nullopt;
 }
 
 std::string render(const Engine& engine, const std::string& source, const Variables& variables) {

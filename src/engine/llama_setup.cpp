@@ -75,6 +75,7 @@ Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths,
     take_llama_complaints();
     const llama_model_params params = model_params(load_mode, repack);
     std::vector<const char*> names;
+    names.reserve(paths.size());
     for (const std::string& path : paths) names.push_back(path.c_str());
     runtime.model.reset(names.size() == 1 ? llama_model_load_from_file(names[0], params)
                                           : llama_model_load_from_splits(names.data(), names.size(), params));

@@ -71,8 +71,8 @@ placement::ComputeDevice describe(ggml_backend_dev_t device) {
 // The processor first; libggml lists what it found in the order of its backends.
 std::vector<ggml_backend_dev_t> devices_in_order() {
     start_llama();
-    std::vector<ggml_backend_dev_t> devices;
-    for (size_t i = 0; i < ggml_backend_dev_count(); ++i) devices.push_back(ggml_backend_dev_get(i));
+    std::vector<ggml_backend_dev_t> devices(ggml_backend_dev_count());
+    for (size_t i = 0; i < devices.size(); ++i) devices[i] = ggml_backend_dev_get(i);
     const auto is_processor = [](ggml_backend_dev_t device) {
         return ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
     };
@@ -112,7 +112,7 @@ public:
     // Empty where the device cannot do it in these buffers.
     static std::unique_ptr<Product> create(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in,
                                            ggml_type type, const ProductShape& shape) {
-        auto product = std::unique_ptr<Product>(new Product());
+        auto product = std::make_unique<Product>();
         product->backend_ = backend;
         product->weights_context_ = new_context();
         product->context_ = new_context();

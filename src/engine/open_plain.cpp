@@ -12,6 +12,7 @@ llama_load_mode load_mode(Mode mode) { return mode == Mode::kResident ? LLAMA_LO
 
 Status open_plain(Runtime& runtime, const EngineOptions& options) {
     std::vector<std::string> paths;
+    paths.reserve(runtime.file.parts.size());
     for (const gguf::Part& part : runtime.file.parts) paths.push_back(part.path);
     const bool repack = runtime.report.mode == Mode::kResident && !options.plain_reference;
     HYPURA_TRY(load_llama_model(runtime, paths, load_mode(runtime.report.mode), repack));

@@ -17,6 +17,7 @@ constexpr size_t kMostReadAhead = 64;         // reads of a dense pass that are 
 
 std::vector<residency::SlotClassSpec> slot_classes(const placement::StreamPlan& plan) {
     std::vector<residency::SlotClassSpec> classes;
+    classes.reserve(plan.classes.size());
     for (const placement::PlannedClass& planned : plan.classes) classes.push_back({planned.slot_bytes, planned.slots});
     return classes;
 }

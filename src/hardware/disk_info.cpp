@@ -77,8 +77,8 @@ bool is_folder(const fs::path& path) {
 
 // Some file systems (btrfs, overlays) have a device number that no block device has; then the mounted device counts.
 fs::path block_folder(const Mount& mount, const std::string& root) {
-    const fs::path by_number = root + "/sys/dev/block/" + mount.device;
-    struct stat info {};
+    fs::path by_number = root + "/sys/dev/block/" + mount.device;
+    struct stat info{};
     if (is_folder(by_number) || !mount.source.starts_with("/dev/") || ::stat(mount.source.c_str(), &info) != 0)
         return by_number;
     return std::format("{}/sys/dev/block/{}:{}", root, major(info.st_rdev), minor(info.st_rdev));
@@ -121,7 +121,7 @@ Result<DiskInfo> disk_info(const std::string& path, const std::string& root) {
     if (error) return std::unexpected(error_from_errno(error.value(), "examine", path));
     const Mount mount = mount_of(real_path.string(), root);
     DiskInfo info{.mount_point = mount.point, .filesystem = mount.filesystem, .source = mount.source};
-    struct statvfs sizes {};
+    struct statvfs sizes{};
     if (::statvfs(path.c_str(), &sizes) != 0) return std::unexpected(error_from_errno(errno, "examine", path));
     info.size_bytes = static_cast<uint64_t>(sizes.f_blocks) * sizes.f_frsize;
     info.free_bytes = static_cast<uint64_t>(sizes.f_bavail) * sizes.f_frsize;

@@ -57,6 +57,7 @@ double timed_pass(const MemoryRegion& memory, uint32_t threads) {
     static std::atomic<uint64_t> sink = 0;
     const int64_t begin_us = now_us();
     std::vector<std::jthread> readers;
+    readers.reserve(threads);
     for (uint32_t i = 0; i < threads; ++i)
         readers.emplace_back([&memory, i] {
             const auto* const words = reinterpret_cast<const uint64_t*>(memory.data() + i * kShareBytes);

@@ -84,7 +84,7 @@ double weight_rate(const ComputeDevice& device, std::string_view format, Product
 
 // ---- saved ---------------------------------------------------------------------------------------------------------
 
-inline constexpr int64_t kStaleAfterSeconds = 30 * 24 * 3600;
+inline constexpr int64_t kStaleAfterSeconds = int64_t{30} * 24 * 3600;
 
 std::string machine_json(const Machine& machine);
 // kInvalidArgument for text that is no profile of this version.

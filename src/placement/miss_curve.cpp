@@ -38,6 +38,7 @@ std::vector<double> use_probabilities(uint64_t experts, uint64_t used, double sk
     };
     const double draws = solve_growing(expected, static_cast<double>(used), 1e4 * static_cast<double>(experts));
     std::vector<double> probabilities;
+    probabilities.reserve(shares.size());
     for (const double share : shares) probabilities.push_back(std::min(1.0, probability(share, draws)));
     return probabilities;
 }

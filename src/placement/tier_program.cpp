@@ -138,6 +138,7 @@ private:
             const MissCurve::Point &a = curve.points()[i], &b = curve.points()[i + 1];
             const double slope = (b.miss - a.miss) / (b.share - a.share);
             std::vector<Term> terms = {{missed, 1}};
+            terms.reserve(held_so_far.size() + 1);
             for (const Term& term : held_so_far) terms.push_back({term.column, -slope * term.factor});
             add_row(a.miss - slope * a.share, kInfinity, terms);
         }
@@ -146,6 +147,7 @@ private:
     void add_capacity_rows() {
         for (size_t t = 0; t < last_; ++t) {
             std::vector<Term> terms;
+            terms.reserve(items_.size() + held_.size());
             for (size_t i = 0; i < items_.size(); ++i)
                 terms.push_back({items_[i][t], problem_.items[i].bytes / kGiBytes});
             for (const auto& held : held_) terms.push_back({held[t], 1});
@@ -178,13 +180,13 @@ private:
                     serial, p, t, tier.compute_seconds_per_byte + problem_.pool_exposed * tier.move_seconds_per_byte);
                 link_constant += add_served(link, p, t, tier.move_seconds_per_byte);
             }
-            if (tier.move_seconds_per_byte > 0) add_time_row(std::move(link), link_constant);
+            if (tier.move_seconds_per_byte > 0) add_time_row(link, link_constant);
         }
-        add_time_row(std::move(serial), serial_constant);
+        add_time_row(serial, serial_constant);
     }
 
     // The token's time - terms >= constant; a column may be named twice, which HiGHS does not take.
-    void add_time_row(std::vector<Term> terms, double constant) {
+    void add_time_row(const std::vector<Term>& terms, double constant) {
         std::vector<double> factors(model_.lp_.col_cost_.size());
         for (const Term& term : terms) factors[static_cast<size_t>(term.column)] += term.factor * kMilliseconds;
         std::vector<Term> row = {{time_, 1}};
@@ -266,8 +268,8 @@ double seconds_of(const TierProblem& problem, const TierAnswer& answer) {
 TierAnswer fill_in_order(const TierProblem& problem) {
     const size_t last = problem.tiers.size() - 1;
     TierAnswer answer;
-    std::vector<double> room;
-    for (size_t t = 0; t < last; ++t) room.push_back(problem.tiers[t].capacity_bytes);
+    std::vector<double> room(last);
+    for (size_t t = 0; t < last; ++t) room[t] = problem.tiers[t].capacity_bytes;
     const auto take = [&](double bytes) {
         for (size_t t = 0; t < last; ++t) {
             if (room[t] < bytes) continue;

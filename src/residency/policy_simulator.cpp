@@ -70,16 +70,20 @@ public:
     }
 
 private:
-    static constexpr int kAges = 15, kRates = 13;
+    static constexpr size_t kAges = 15, kRates = 13;
     struct Cell {
         double seen = 8, used = 0.6;
     };
+    // The cells at both ends take what lies beyond them.
+    static size_t cell_of(double position, size_t cells) {
+        return static_cast<size_t>(std::clamp(position, 0.0, static_cast<double>(cells - 1)));
+    }
     static size_t place(const PageView& page, double pass) {
         const double age = std::max(pass - page.uses_at, 1.0);
         const double rate = use_rate(page, pass, kLearnedHalfLife);
-        const int by_age = std::min(static_cast<int>(2 * std::log2(age)), kAges - 1);
-        const int by_rate = std::clamp(static_cast<int>(2 * std::log2(rate + 1e-4) + kRates + 0.3), 0, kRates - 1);
-        return static_cast<size_t>(by_age * kRates + by_rate);
+        const size_t by_age = cell_of(2 * std::log2(age), kAges);
+        const size_t by_rate = cell_of(2 * std::log2(rate + 1e-4) + kRates + 0.3, kRates);
+        return by_age * kRates + by_rate;
     }
     std::array<Cell, kAges * kRates> cells_;
 };

@@ -5,7 +5,7 @@
 namespace hypura::server::anthropic {
 namespace {
 
-std::string emit(const std::string& type, Json fields) {
+std::string emit(const std::string& type, const Json& fields) {
     Json json = {{"type", type}};
     json.update(fields);
     return "event: " + type + "\ndata: " + dump(json) + "\n\n";

@@ -210,16 +210,16 @@ void ModelManager::load_for_first(std::unique_lock<std::mutex>& lock) {
     loading_ = entry->name;
     const auto nth = static_cast<uint32_t>(models_.size());
     lock.unlock();
-    auto opened = options_.open(*entry, nth);
-    std::unique_ptr<LoadedModel> model;
-    if (opened) model = std::make_unique<LoadedModel>(entry, *std::move(opened));
+    auto model = options_.open(*entry, nth).transform([&entry](auto opened) {
+        return std::make_unique<LoadedModel>(entry, std::move(opened));
+    });
     lock.lock();
     loading_.clear();
     changed_ = true;
-    if (!model) return fail_all_of(*entry, opened.error());
+    if (!model) return fail_all_of(*entry, model.error());
     ++loads_;
-    model->keep_alive_ = options_.keep_alive;
-    models_.push_back(std::move(model));
+    (*model)->keep_alive_ = options_.keep_alive;
+    models_.push_back(*std::move(model));
 }
 
 // Whoever else wants this model would meet the same error, minutes later.

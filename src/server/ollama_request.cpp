@@ -157,7 +157,7 @@ ChatPrompt one_turn(const GenerateFields& fields) {
 ApiResult<std::string> parse_model_name(const Json& body) {
     HYPURA_ASSIGN(const auto model, read_string(body, "model"));
     HYPURA_ASSIGN(const auto name, read_string(body, "name"));
-    const std::string chosen = model && !model->empty() ? *model : name.value_or("");
+    std::string chosen = model && !model->empty() ? *model : name.value_or("");
     if (chosen.empty()) return refuse(400, "model is required");
     return chosen;
 }

@@ -40,7 +40,7 @@ ApiStatus read_reasoning(const Json& body, Request& request) {
     }
     if (const Json* template_options = find(body, "chat_template_kwargs")) {
         HYPURA_ASSIGN(const auto enabled, read_bool(*template_options, "enable_thinking"));
-        if (enabled) request.think = *enabled;
+        if (enabled) request.think = enabled;
     }
     return {};
 }

@@ -106,13 +106,13 @@ public:
 private:
     enum class Open { kNothing, kReasoning, kMessage };
 
-    std::string emit(const std::string& type, Json fields) {
+    std::string emit(const std::string& type, const Json& fields) {
         Json json = {{"type", type}, {"sequence_number", sequence_++}};
         json.update(fields);
         return "event: " + type + "\ndata: " + dump(json) + "\n\n";
     }
     // Fields that name the item, and the content part, which an event is about.
-    Json of_item(Json fields) const {
+    Json of_item(const Json& fields) const {
         Json json = {{"item_id", item_id_}, {"output_index", response_["output"].size()}};
         json.update(fields);
         return json;

@@ -241,8 +241,11 @@ ApiResult<std::string> SchemaWriter::object_body(const Json& schema) {
         const auto& [rule, required] = members[i];
         const std::string tail_rule = add(next_name(), tail);
         const std::string first_rule = required ? std::string() : add(next_name(), first);
-        tail = "ws \",\" ws " + rule + " " + tail_rule + (required ? "" : " | " + tail_rule);
-        first = "ws " + rule + " " + tail_rule + (required ? "" : " | " + first_rule);
+        tail = std::format("ws \",\" ws {} {}", rule, tail_rule);
+        first = std::format("ws {} {}", rule, tail_rule);
+        if (required) continue;
+        tail += " | " + tail_rule;
+        first += " | " + first_rule;
     }
     return "\"{\" " + add(next_name(), first);
 }

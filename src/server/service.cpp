@@ -134,7 +134,7 @@ Service::Service(ModelStore& store, ManagerOptions options) : store_(store), man
 ApiResult<ChannelPointer> Service::generate(Request request) {
     HYPURA_ASSIGN(const ModelPointer model, store_.find(request.model));
     HYPURA_TRY(check_request(request, *model));
-    const auto channel = std::make_shared<EventChannel>();
+    auto channel = std::make_shared<EventChannel>();
     const auto shared = std::make_shared<Request>(std::move(request));
     const auto arrived = SteadyClock::now();
 
@@ -159,7 +159,7 @@ ApiResult<ChannelPointer> Service::generate(Request request) {
 
 ApiResult<ChannelPointer> Service::load(const Request& request) {
     HYPURA_ASSIGN(const ModelPointer model, store_.find(request.model));
-    const auto channel = std::make_shared<EventChannel>();
+    auto channel = std::make_shared<EventChannel>();
     if (request.keep_alive == std::chrono::milliseconds(0)) {
         manager_.unload(model->name);
         channel->push(DoneEvent{.finish = Finish::kUnload});
@@ -186,8 +186,8 @@ ApiStatus Service::embed(EmbedRequest request, std::function<void(ApiResult<Embe
     task.keep_alive = request.keep_alive;
     task.abandoned = [] { return false; };
     task.fail = [done](const ApiError& error) { done(std::unexpected(error)); };
-    task.start = [request = std::move(request), done, arrived](LoadedModel& loaded, int64_t load_ns,
-                                                               const ModelManager::Lease& lease) {
+    task.start = [request = std::move(request), done = std::move(done), arrived](LoadedModel& loaded, int64_t load_ns,
+                                                                                 const ModelManager::Lease& lease) {
         start_embedding(loaded, request, load_ns, arrived, lease, done);
     };
     HYPURA_TRY(manager_.enqueue(std::move(task)));

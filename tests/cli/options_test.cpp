@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t kUsable = 8 * kGiB;
 
-EngineFlags flags_with(std::string EngineFlags::*field, std::string text) {
+EngineFlags flags_with(std::string EngineFlags::* field, std::string text) {
     EngineFlags flags;
     flags.*field = std::move(text);
     return flags;

@@ -150,7 +150,7 @@ private:
         if (live.cancelled) return finish(FinishReason::kCancelled);
         if (control_.held) return false;
         if (live.embeds) {
-            events.push_back({id, engine::Embedded{{3.0F, 4.0F}}});
+            events.emplace_back(id, engine::Embedded{{3.0F, 4.0F}});
             return finish(FinishReason::kEmbedded);
         }
         if (live.done > 0 && !control_.error.message.empty()) return finish(FinishReason::kFailed);
