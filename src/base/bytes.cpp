@@ -45,6 +45,8 @@ Result<uint64_t> parse_size(std::string_view text, uint64_t whole_bytes, std::st
     const bool usable = error == std::errc() && unit && number >= 0 && number * *unit < 9e18;
     if (!usable)
         return fail(ErrorCode::kInvalidArgument, "{}: '{}' is not a size; write 3GiB, 512MiB or 40%", option, text);
+    if (*rest == '%' && number > 100)
+        return fail(ErrorCode::kInvalidArgument, "{}: {} is more than there is; write at most 100%", option, text);
     return static_cast<uint64_t>(std::llround(number * *unit));
 }
 

@@ -22,19 +22,25 @@ ErrorCode code_from_errno(int errno_value) {
             return ErrorCode::kInvalidArgument;
         case ENOSPC:
         case EDQUOT:
+        case EFBIG:
             return ErrorCode::kDiskFull;
         default:
             return ErrorCode::kReadFailed;
     }
 }
 
+std::string_view remedy(int errno_value) {
+    if (errno_value == EFBIG) return " for the file system or for ulimit -f; choose another folder";
+    if (code_from_errno(errno_value) == ErrorCode::kDiskFull) return "; free some space or choose another folder";
+    return "";
+}
+
 }  // namespace
 
 Error error_from_errno(int errno_value, std::string_view action, std::string_view subject) {
-    const ErrorCode code = code_from_errno(errno_value);
-    const std::string_view remedy = code == ErrorCode::kDiskFull ? "; free some space or choose another folder" : "";
-    return {code,
-            std::format("{}: cannot {}: {}{}", subject, action, std::generic_category().message(errno_value), remedy)};
+    return {code_from_errno(errno_value),
+            std::format("{}: cannot {}: {}{}", subject, action, std::generic_category().message(errno_value),
+                        remedy(errno_value))};
 }
 
 std::string_view to_string(ErrorCode code) {

@@ -25,5 +25,10 @@ TEST(Status, ErrnoKeepsThePathAndTheReason) {
     EXPECT_EQ(error.message, "x.gguf: cannot open: No such file or directory");
 }
 
+TEST(Status, FilesThatMayNotGrowAreToldFromFullDisks) {
+    EXPECT_EQ(error_from_errno(EFBIG, "write", "x").code, ErrorCode::kDiskFull);
+    EXPECT_NE(error_from_errno(EFBIG, "write", "x").message, error_from_errno(ENOSPC, "write", "x").message);
+}
+
 }  // namespace
 }  // namespace hypura
