@@ -12,7 +12,7 @@ _hypura() {
         --kv) COMPREPLY=($(compgen -W "f16 q8_0 q4_0 auto" -- "$current")); return ;;
         --io) COMPREPLY=($(compgen -W "auto io_uring pread" -- "$current")); return ;;
         --models | --prefixes) COMPREPLY=($(compgen -d -- "$current")); return ;;
-        --like) COMPREPLY=($(compgen -W "mixtral-8x7b llama-3.3-70b qwen2.5-14b qwen3-30b-a3b gpt-oss-120b lab-moe-8g" \
+        --like) COMPREPLY=($(compgen -W "mixtral-8x7b llama-3.3-70b qwen2.5-14b qwen3-30b-a3b gpt-oss-120b lab-moe-8g lab-dense-5g" \
             -- "$current")); return ;;
         --quant) COMPREPLY=($(compgen -W "f16 q8_0 q4_0 q4_K q5_K q6_K mxfp4" -- "$current")); return ;;
         --mix) COMPREPLY=($(compgen -W "q4_k_m q5_k_m" -- "$current")); return ;;

@@ -132,7 +132,7 @@ complete -c hypura -n $serve -x -l io -a 'auto io_uring pread' -d 'how files are
 complete -c hypura -n $serve -x -l mode -a 'auto resident stream mmap' -d 'how weights are held'
 
 set -l make '__fish_seen_subcommand_from make-model'
-complete -c hypura -n $make -x -l like -a 'mixtral-8x7b llama-3.3-70b qwen2.5-14b qwen3-30b-a3b gpt-oss-120b lab-moe-8g' \
+complete -c hypura -n $make -x -l like -a 'mixtral-8x7b llama-3.3-70b qwen2.5-14b qwen3-30b-a3b gpt-oss-120b lab-moe-8g lab-dense-5g' \
     -d 'shape of a published model'
 complete -c hypura -n $make -x -l scale -d 'share of its layers'
 complete -c hypura -n $make -x -l arch -d architecture

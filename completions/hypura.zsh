@@ -91,7 +91,7 @@ _hypura() {
         profile) _arguments '--json[print JSON]' '--again[measure what is fresh, too]' '*:path:_files' ;;
         doctor) _arguments '--json[print JSON]' '*:path:_files' ;;
         make-model) _arguments \
-            '--like[shape of a published model]:model:(mixtral-8x7b llama-3.3-70b qwen2.5-14b qwen3-30b-a3b gpt-oss-120b lab-moe-8g)' \
+            '--like[shape of a published model]:model:(mixtral-8x7b llama-3.3-70b qwen2.5-14b qwen3-30b-a3b gpt-oss-120b lab-moe-8g lab-dense-5g)' \
             '--scale[share of its layers]:number:' '--arch[architecture]:name:' '--layers[layers]:number:' \
             '--experts[experts a layer]:number:' '--top-k[experts a token uses]:number:' '--embd[model width]:number:' \
             '--ff[feed-forward width]:number:' '--heads[attention heads]:number:' \

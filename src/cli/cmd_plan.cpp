@@ -150,7 +150,7 @@ Status print_report(const ModelFacts& facts, const Result<PlanReport>& report, c
 }
 
 std::string title_of(const gguf::ModelFile& file) {
-    const std::string name(file.find_string("general.name").value_or(""));
+    std::string name(file.find_string("general.name").value_or(""));
     if (!name.empty() || file.parts.empty()) return name;
     return file.parts.front().path;
 }

@@ -1,4 +1,5 @@
 // hypura run: answers one prompt, or chats.
+#include "base/output_file.h"
 #include "cli/console.h"
 #include "cli/conversation.h"
 #include "cli/interrupt.h"
@@ -6,7 +7,6 @@
 #include "cli/opening.h"
 #include "cli/options.h"
 #include "cli/summary.h"
-#include "cli/text_file.h"
 
 #include <CLI/CLI.hpp>
 
@@ -21,7 +21,7 @@ struct RunFlags {
     std::string system;
     std::string stats_file;
     std::vector<std::string> stop;
-    uint32_t max_tokens = 0;
+    int64_t max_tokens = -1;
     bool interactive = false;
     bool raw = false;
     bool quiet = false;
@@ -60,14 +60,15 @@ public:
           session_(session),
           conversation_(engine, session, flags.raw) {
         conversation_.set_system(flags.system);
-        options_.max_tokens = flags.max_tokens;
+        options_.max_tokens = static_cast<uint32_t>(std::max<int64_t>(flags.max_tokens, 0));
         options_.stop = flags.stop;
         options_.sampling = to_sampling_options(flags.sampling, engine.file().metadata);
     }
 
     Status answer_once(const std::string& prompt);
     Status chat(const std::string& first_question);
-    Status finish();
+    // Prints the summary, and writes it to `stats` if there is one.
+    Status finish(OutputFile* stats);
 
 private:
     enum class Next { kGoOn, kLeave };
@@ -167,17 +168,28 @@ Status Run::chat(const std::string& first_question) {
     return {};
 }
 
-Status Run::finish() {
+Status Run::finish(OutputFile* stats) {
     const engine::Report report = engine_.report();
     if (!flags_.quiet) print_note("\n" + dimmed(environment_, summary_text(report, totals_)));
-    if (flags_.stats_file.empty()) return {};
-    return write_text(flags_.stats_file, summary_json(report, totals_));
+    if (stats == nullptr) return {};
+    const std::string json = summary_json(report, totals_);
+    HYPURA_TRY(stats->write(std::as_bytes(std::span(json))));
+    return stats->close();
+}
+
+// Before the model is loaded: loading may take minutes, and the answer longer.
+Result<std::unique_ptr<OutputFile>> open_stats(const RunFlags& flags) {
+    if (flags.stats_file.empty()) return nullptr;
+    HYPURA_ASSIGN(OutputFile file, OutputFile::create(flags.stats_file));
+    return std::make_unique<OutputFile>(std::move(file));
 }
 
 Status run_model(const Environment& environment, const RunFlags& flags) {
     const bool chat = wants_chat(flags, environment);
     HYPURA_ASSIGN(std::string prompt, prompt_text(flags, chat));
     if (!flags.raw) prompt = without_last_newline(std::move(prompt));
+    HYPURA_TRY(engine::check_sampling(to_sampling_options(flags.sampling, {})));
+    HYPURA_ASSIGN(const auto stats, open_stats(flags));
     HYPURA_ASSIGN(const auto engine, open_engine(environment, flags.engine));
     if (!engine->has_vocabulary())
         return fail(ErrorCode::kUnsupportedModel, "{}: the model has no vocabulary; only verify and logits can run it",
@@ -187,7 +199,7 @@ Status run_model(const Environment& environment, const RunFlags& flags) {
     Run run(environment, flags, *engine, *session);
     const Status answered = chat ? run.chat(prompt) : run.answer_once(prompt);
     // The summary matters most when something went wrong, so that it comes in any case.
-    const Status finished = run.finish();
+    const Status finished = run.finish(stats.get());
     return answered ? finished : answered;
 }
 
@@ -195,7 +207,8 @@ void add_prompt_flags(CLI::App& command, RunFlags& flags) {
     auto* prompt = command.add_option("-p,--prompt", flags.prompt, "the question (default: stdin, or a chat)");
     command.add_option("-f,--file", flags.prompt_file, "read the question from FILE; - is stdin")->excludes(prompt);
     command.add_flag("-i,--interactive", flags.interactive, "chat");
-    command.add_option("-n,--max-tokens", flags.max_tokens, "most tokens an answer (0: until it ends)");
+    command.add_option("-n,--max-tokens", flags.max_tokens, "most tokens an answer (-1 or 0: until it ends)")
+        ->check(CLI::Range(int64_t{-1}, int64_t{INT32_MAX}));
     command.add_option("--system", flags.system, "system message");
     command.add_option("--stop", flags.stop, "text that ends an answer; may be given several times")
         ->allow_extra_args(false);

@@ -69,7 +69,7 @@ Status answer(const TraceFlags& flags, engine::Engine& engine, engine::Session& 
 
 // One token a pass; those that no longer fit the context begin a new timeline.
 Status feed_random_tokens(const TraceFlags& flags, engine::Engine& engine, engine::Session& session) {
-    std::mt19937 random(flags.sampling.seed.value_or(1));
+    std::mt19937 random(static_cast<uint32_t>(flags.sampling.seed.value_or(1)));
     for (uint32_t i = 0; i < flags.random_tokens; ++i) {
         if (session.position() == session.context_tokens()) session.clear();
         const auto token = static_cast<engine::Token>(random() % std::max(engine.vocabulary_tokens(), 1U));

@@ -8,7 +8,10 @@
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstdlib>
+#include <format>
+#include <string_view>
 
 namespace hypura::cli {
 namespace {
@@ -73,14 +76,24 @@ int report(const Environment& environment, const Status& status) {
     return exit_code(status.error().code);
 }
 
+// CLI11 only says that a command is missing.
+std::string parse_complaint(const CLI::App& app, std::string_view first_argument, const CLI::ParseError& error) {
+    const bool is_name = !first_argument.empty() && !first_argument.starts_with('-');
+    if (is_name && app.get_subcommand_no_throw(std::string(first_argument)) == nullptr)
+        return std::format("'{}' is no command", first_argument);
+    return error.what();
+}
+
 // --help and --version arrive as CLI11 "errors" with exit code 0; app.exit prints them.
-int report_parse_error(const CLI::App& app, const Environment& environment, const CLI::ParseError& error) {
+int report_parse_error(const CLI::App& app, const Environment& environment, std::string_view first_argument,
+                       const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    print_error(environment, std::string(error.what()) + " (see hypura help)");
+    print_error(environment, parse_complaint(app, first_argument, error) + " (see hypura help)");
     return exit_code(ErrorCode::kInvalidArgument);
 }
 
 int main_function(int argc, char** argv) {
+    std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error with a name, and what was begun is removed
     CommandContext context;
     context.environment = read_environment();
     context.version = HYPURA_VERSION;
@@ -89,7 +102,7 @@ int main_function(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return report_parse_error(app, context.environment, error);
+        return report_parse_error(app, context.environment, argc > 1 ? argv[1] : "", error);
     }
     return report(context.environment, context.action());
 }

@@ -19,6 +19,7 @@ namespace hypura::cli {
 namespace {
 
 constexpr const char* kMemoryGroup = "Memory and reading";  // in --help
+constexpr uint32_t kMostThreads = 512;                      // GGML_MAX_N_THREADS: libggml aborts beyond
 
 // ---- engine flags --------------------------------------------------------------------------------------------------
 
@@ -115,6 +116,8 @@ Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64
     HYPURA_ASSIGN(options.fault, parse_fault_flag(flags.fault));
     HYPURA_ASSIGN(options.cache_types, parse_cache_flag(flags.cache_type));
     if (flags.batch_tokens == 0) return fail(ErrorCode::kInvalidArgument, "--batch: a pass needs at least one token");
+    if (flags.threads > kMostThreads)
+        return fail(ErrorCode::kInvalidArgument, "--threads: libggml takes at most {}", kMostThreads);
     options.model_path = flags.model_path;
     options.context_tokens = flags.context_tokens;
     options.batch_tokens = flags.batch_tokens;
@@ -145,7 +148,9 @@ void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {
         ->group(kSampling);
     command.add_option("--repeat-penalty", flags.repeat_penalty, "divide the logits of recent tokens (1: off)")
         ->group(kSampling);
-    command.add_option("--seed", flags.seed, "of the random choice (default: random)")->group(kSampling);
+    command.add_option("--seed", flags.seed, "of the random choice (default, and -1: random)")
+        ->check(CLI::Range(int64_t{-1}, int64_t{UINT32_MAX}))
+        ->group(kSampling);
 }
 
 engine::SamplingOptions to_sampling_options(const SamplingFlags& flags, const gguf::Metadata& metadata) {
@@ -157,7 +162,7 @@ engine::SamplingOptions to_sampling_options(const SamplingFlags& flags, const gg
     choose(options.repeat_penalty, flags.repeat_penalty, metadata, "general.sampling.penalty_repeat");
     if (const auto last = find_number<int32_t>(metadata, "general.sampling.penalty_last_n"))
         options.repeat_last_tokens = *last;
-    if (flags.seed) options.seed = *flags.seed;
+    if (flags.seed && *flags.seed >= 0) options.seed = static_cast<uint32_t>(*flags.seed);
     return options;
 }
 

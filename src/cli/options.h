@@ -62,7 +62,7 @@ struct SamplingFlags {
     std::optional<float> top_p;
     std::optional<float> min_p;
     std::optional<float> repeat_penalty;
-    std::optional<uint32_t> seed;
+    std::optional<int64_t> seed;  // -1: random
 };
 
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags);

@@ -226,8 +226,9 @@ std::string svg_legend() {
 }  // namespace
 
 std::string plan_text(const PlanReport& report) {
-    return "\n" + line("plan", report.plan.reason) + tiers_text(report) + prediction_text(report) +
-           outlooks_text(report.plan) + what_if_text(report) + measured_text(report);
+    return "\n" + line("plan", std::format("{}: {}", to_string(report.plan.mode), report.plan.reason)) +
+           tiers_text(report) + prediction_text(report) + outlooks_text(report.plan) + what_if_text(report) +
+           measured_text(report);
 }
 
 Json plan_json(const PlanReport& report) {

@@ -5,7 +5,10 @@
 #include "engine/pass.h"
 #include "engine/resident_loader.h"
 #include "engine/runtime.h"
+#include "hardware/data_limit.h"
 #include "hardware/memory.h"
+#include "placement/model_demand.h"
+#include "placement/planner.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -18,6 +21,7 @@ namespace {
 
 // Work buffers of ggml's threads, sampling, HTTP, allocator slack: what no one announces beforehand.
 constexpr uint64_t kUnannouncedBytes = 96 * kMiB;
+constexpr uint64_t kTriedBeyondBytes = 256 * kMiB;  // the budget: so far a context is made to see what it takes
 
 // glibc raises its mmap threshold when a large buffer is freed; the next context would then come out of memory that is
 // already counted, and ProcessMemory::data_bytes would not grow.
@@ -85,12 +89,38 @@ struct Candidate {
     uint64_t process_bytes = 0;  // memory of the process before there was a context
 };
 
+uint64_t left_beside(const EngineOptions& options, const hardware::ProcessMemory& process) {
+    return options.ram_bytes - std::min(options.ram_bytes, process.anonymous_bytes);
+}
+
+// The KV cache alone is beyond the budget. An estimate, so it is only asked once libllama could not make the context.
+Status check_cache(const Runtime& runtime, const EngineOptions& options, uint64_t left_bytes) {
+    const uint32_t context = options.context_tokens;  // 0: the default, which is small
+    const placement::ModelDemand demand = placement::model_demand(runtime.file);
+    const uint64_t cache_bytes = placement::cache_size_bytes(demand, context, options.cache_types.front());
+    if (cache_bytes <= left_bytes) return {};
+    return fail(ErrorCode::kBudgetTooSmall,
+                "{}: --ram {} cannot work: the KV cache of {} tokens takes {}; lower --ctx or raise --ram",
+                runtime.file.parts[0].path, format_bytes(options.ram_bytes), context, format_bytes(cache_bytes));
+}
+
+// libllama fills its buffers as soon as it has them, so one that is far beyond the budget must fail, not be taken and
+// then measured. What is little beyond is measured: then the error can say what would work.
+Status make_context_within_budget(Runtime& runtime, const EngineOptions& options, uint32_t batch_tokens,
+                                  const hardware::ProcessMemory& process) {
+    const uint64_t left_bytes = left_beside(options, process);
+    const hardware::DataLimit limit(process.data_bytes + left_bytes + kTriedBeyondBytes);
+    Status made = make_context(runtime, options, batch_tokens);
+    if (!made) HYPURA_TRY(check_cache(runtime, options, left_bytes));
+    return made;
+}
+
 // Makes a context of `batch_tokens` and finds out what can be streamed beneath it.
 Result<Candidate> try_batch(Runtime& runtime, const EngineOptions& options, uint32_t batch_tokens,
                             std::span<const storage::DirectFile> files) {
     runtime.context.reset();
     HYPURA_ASSIGN(const hardware::ProcessMemory before, hardware::process_memory());
-    HYPURA_TRY(make_context(runtime, options, batch_tokens));
+    HYPURA_TRY(make_context_within_budget(runtime, options, batch_tokens, before));
     Candidate candidate{GraphCapture(runtime.file), {}, {}, 0, before.anonymous_bytes};
     HYPURA_TRY(capture_graphs(runtime, candidate.capture));
     HYPURA_TRY(check_mapping(runtime, candidate.capture));
@@ -132,7 +162,9 @@ Error budget_error(const Runtime& runtime, const EngineOptions& options, const C
 Result<Candidate> fit_batch(Runtime& runtime, const EngineOptions& options,
                             std::span<const storage::DirectFile> files) {
     for (uint32_t batch_tokens = options.batch_tokens;; batch_tokens = (batch_tokens + 1) / 2) {
-        HYPURA_ASSIGN(Candidate candidate, try_batch(runtime, options, batch_tokens, files));
+        auto tried = try_batch(runtime, options, batch_tokens, files);
+        if (!tried && tried.error().code == ErrorCode::kOutOfMemory && batch_tokens > 1) continue;
+        HYPURA_ASSIGN(Candidate candidate, std::move(tried));
         candidate.problem.weights_bytes = weights_budget(options, candidate);
         const uint64_t smallest_bytes = placement::smallest_weights_bytes(candidate.problem);
         if (smallest_bytes <= candidate.problem.weights_bytes) return candidate;

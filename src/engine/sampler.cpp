@@ -17,8 +17,10 @@ namespace {
 
 constexpr float kForbidden = -std::numeric_limits<float>::infinity();
 
+}  // namespace
+
 // libllama asserts on some of these and computes nonsense with others.
-Status check_options(const SamplingOptions& options) {
+Status check_sampling(const SamplingOptions& options) {
     if (!std::isfinite(options.temperature))
         return fail(ErrorCode::kInvalidArgument, "the temperature must be a number");
     if (!(options.top_p > 0.0F && options.top_p <= 1.0F))
@@ -36,6 +38,8 @@ Status check_options(const SamplingOptions& options) {
     return {};
 }
 
+namespace {
+
 Status check_biases(const SamplingOptions& options, uint32_t vocabulary_tokens) {
     for (const LogitBias& bias : options.biases) {
         if (bias.token < 0 || static_cast<uint32_t>(bias.token) >= vocabulary_tokens)
@@ -50,6 +54,7 @@ Status check_biases(const SamplingOptions& options, uint32_t vocabulary_tokens) 
 void add_biases(llama_sampler* chain, const SamplingOptions& options, int32_t vocabulary_tokens) {
     if (options.biases.empty()) return;
     std::vector<llama_logit_bias> biases;
+    biases.reserve(options.biases.size());
     for (const LogitBias& bias : options.biases) biases.push_back({bias.token, bias.bias});
     llama_sampler_chain_add(
         chain, llama_sampler_init_logit_bias(vocabulary_tokens, static_cast<int32_t>(biases.size()), biases.data()));
@@ -90,6 +95,7 @@ llama_sampler* init_grammar(const llama_vocab* vocabulary, const Grammar& gramma
     if (grammar.trigger_patterns.empty() && grammar.trigger_tokens.empty())
         return llama_sampler_init_grammar(vocabulary, grammar.text.c_str(), grammar.root.c_str());
     std::vector<const char*> patterns;
+    patterns.reserve(grammar.trigger_patterns.size());
     for (const std::string& pattern : grammar.trigger_patterns) patterns.push_back(pattern.c_str());
     return llama_sampler_init_grammar_lazy_patterns(vocabulary, grammar.text.c_str(), grammar.root.c_str(),
                                                     patterns.data(), patterns.size(), grammar.trigger_tokens.data(),
@@ -152,7 +158,7 @@ Sampler::~Sampler() = default;
 
 Result<Sampler> Sampler::create(const Engine& engine, const SamplingOptions& options) {
     const uint32_t tokens = engine.vocabulary_tokens();
-    HYPURA_TRY(check_options(options));
+    HYPURA_TRY(check_sampling(options));
     HYPURA_TRY(check_biases(options, tokens));
     auto state = std::make_unique<State>();
     state->chain = make_chain(options, static_cast<int32_t>(tokens));

@@ -51,6 +51,10 @@ struct TokenLogprob {
 std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, size_t count);
 float logprob_of(std::span<const float> logits, Token token);
 
+// kInvalidArgument for numbers that mean nothing, or nothing to libllama. Sampler::create checks them too; this is for
+// asking before there is a model.
+Status check_sampling(const SamplingOptions& options);
+
 class Sampler {
 public:
     // Errors: kInvalidArgument for options that mean nothing and grammars that do not parse (where and why, libllama

@@ -33,7 +33,7 @@ Error open_error(int errno_value, const std::string& path) {
     switch (errno_value) {
         case ENOENT:
         case ENOTDIR:
-            return {ErrorCode::kNotFound, std::format("{}: no such file; check the path", path)};
+            return {ErrorCode::kNotFound, std::format("{}: no such file; check the path", path.empty() ? "''" : path)};
         case EACCES:
         case EPERM:
             return {ErrorCode::kPermissionDenied,

@@ -240,8 +240,8 @@ std::string others_text(const Plan& plan) {
 
 std::string reason_of(const Plan& plan, const Machine& machine, const PlanRequest& request) {
     const uint64_t budget = request.weights_bytes > 0 ? request.weights_bytes : request.ram_bytes;
-    return std::format("{}: {} is predicted with {}{}; {}{}", to_string(plan.mode), speed(plan.prediction),
-                       format_bytes(budget), request.weights_bytes > 0 ? " for weights" : "", others_text(plan),
+    return std::format("{} is predicted with {}{}; {}{}", speed(plan.prediction), format_bytes(budget),
+                       request.weights_bytes > 0 ? " for weights" : "", others_text(plan),
                        machine.measured() ? "" : " (this machine was not measured: hypura profile does that)");
 }
 

@@ -27,7 +27,7 @@ TEST(Bytes, ParsesTheSizesOfTheCommandLine) {
 }
 
 TEST(Bytes, RefusesWhatIsNoSizeAndNamesTheOption) {
-    for (const char* text : {"", "GiB", "-1G", "3 apples", "nan", "inf", "1e400", "99999999999T"}) {
+    for (const char* text : {"", "GiB", "-1G", "140%", "3 apples", "nan", "inf", "1e400", "99999999999T"}) {
         const auto parsed = parse_size(text, 0, "--ram");
         ASSERT_FALSE(parsed) << text;
         EXPECT_EQ(parsed.error().code, ErrorCode::kInvalidArgument);

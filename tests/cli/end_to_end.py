@@ -3,11 +3,13 @@
 
 usage: end_to_end.py HYPURA DEMO_DIRECTORY
 """
+import ctypes
 import json
 import os
 import pathlib
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -26,7 +28,19 @@ BABBLE = ["--temp", "100", "--top-k", "0", "--top-p", "1", "--min-p", "0", "--se
 
 def hypura(*arguments, stdin="", env=None):
     environment = {**os.environ, **(env or {})}
-    return subprocess.run([HYPURA, *arguments], input=stdin, capture_output=True, text=True, timeout=240, env=environment)
+    return subprocess.run([HYPURA, *arguments], input=stdin, capture_output=True, text=True, timeout=240,
+                          env=environment)
+
+
+def mount_small_disk(folder):
+    """Runs in a child: a file system of a MiB on `folder` that nobody else sees. By system calls, since minimal hosts
+    lack the program mount."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    private = 0x4000 | 0x40000  # MS_REC | MS_PRIVATE
+    os.unshare(os.CLONE_NEWNS if os.geteuid() == 0 else os.CLONE_NEWNS | os.CLONE_NEWUSER)
+    for arguments in ((b"none", b"/", None, private, None), (b"none", folder.encode(), b"tmpfs", 0, b"size=1m")):
+        if libc.mount(*arguments) != 0:
+            raise OSError(ctypes.get_errno(), "mount")
 
 
 class Answers(unittest.TestCase):
@@ -59,6 +73,10 @@ class Answers(unittest.TestCase):
     def test_raw_prompt_is_taken_as_it_is(self):
         ran = hypura("run", MODEL, *STREAM, "--raw", "-p", CASES[0]["text"])
         self.assertEqual(ran.stdout, CASES[0]["continuation"] + "\n")
+
+    def test_flags_of_llama_cpp_that_mean_the_default(self):
+        ran = hypura("run", MODEL, *STREAM, "-p", CASES[0]["prompt"], "-n", "-1", "--seed", "-1", "--temp", "0")
+        self.assertEqual(ran.stdout, CASES[0]["continuation"] + "\n", ran.stderr)
 
     def test_max_tokens_and_stop(self):
         ran = hypura("run", MODEL, *STREAM, "-p", CASES[0]["prompt"], "-n", "3", "-q")
@@ -117,7 +135,7 @@ class Chat(unittest.TestCase):
                      stdin="Once upon a time\nand then\n/stats\n/clear\nOnce upon a time\n")
         self.assertEqual(ran.returncode, 0, ran.stderr)
         self.assertEqual(ran.stderr.count("there are only 256"), 1)  # the second question finds no room
-        self.assertEqual(ran.stderr.count("context_full"), 2)  # /stats after the first answer, the summary after the last
+        self.assertEqual(ran.stderr.count("context_full"), 2)  # /stats after the first answer, and the summary
 
 
 class OnTerminal(unittest.TestCase):
@@ -286,7 +304,8 @@ class Plans(unittest.TestCase):
         plan = json.loads(hypura("plan", MODEL, "--weights", "12MiB", "--json").stdout)["plan"]
         with tempfile.TemporaryDirectory() as folder:
             stats = os.path.join(folder, "stats.json")
-            ran = hypura("run", MODEL, "-p", "x", "-n", "2", "--weights", "12MiB", "--stats", stats, env={"XDG_CACHE_HOME": folder})
+            ran = hypura("run", MODEL, "-p", "x", "-n", "2", "--weights", "12MiB", "--stats", stats,
+                         env={"XDG_CACHE_HOME": folder})
             self.assertEqual(ran.returncode, 0, ran.stderr)
             done = json.loads(pathlib.Path(stats).read_text())
         self.assertEqual(done["mode"], plan["mode"])
@@ -350,8 +369,22 @@ class Errors(unittest.TestCase):
         self.check(2)
         self.check(2, "run", MODEL, "--no-such-flag")
         self.check(2, "run", MODEL, "-p", "x", "--ram", "much")
-        self.check(2, "run", MODEL, "-p", "x", "--top-p", "7")
+        self.check(2, "run", MODEL, "-p", "x", "--ram", "140%")
+        self.check(2, "run", MODEL, "-p", "x", "--threads", "9999")
+        self.check(2, "run", MODEL, "-p", "x", "-n", "-3")
         self.check(2, "logits", MODEL, "--tokens", "a", "--out", "/dev/null")
+
+    def test_an_unknown_command_is_named(self):
+        ran = hypura("ruin", MODEL)
+        self.assertEqual((ran.returncode, ran.stderr), (2, "hypura: 'ruin' is no command (see hypura help)\n"))
+
+    # What the flags alone show to be wrong is said before the model is loaded, so without a summary.
+    def test_sampling_and_stats_are_checked_before_loading(self):
+        for flags, code, word in ((("--top-p", "7"), 2, "top-p"), (("--repeat-penalty", "0"), 2, "penalty"),
+                                  (("--stats", "/no/such/folder/stats.json"), 3, "stats.json")):
+            ran = hypura("run", MODEL, "-p", "x", *flags)
+            self.assertEqual(ran.returncode, code, ran.stderr)
+            self.assertRegex(ran.stderr, f"^hypura: .*{word}.*\n$")
 
     def test_paths(self):
         self.check(3, "run", "/no/such/model.gguf", "-p", "x")
@@ -387,6 +420,12 @@ class Errors(unittest.TestCase):
         self.check_budget("resident", "--ram", "40MiB")
         self.check_budget("mmap", "--ram", "20MiB")
 
+    # libllama would fill 28 GiB with zeros to find out.
+    def test_a_context_beyond_the_budget(self):
+        ran = hypura("run", MODEL, "-p", "x", "--ctx", "10000000", "--ram", "1GiB")
+        self.assertEqual(ran.returncode, 11, ran.stderr)
+        self.assertRegex(ran.stderr, "--ram 1.00 GiB cannot work: the KV cache of 10000000 tokens takes .* GiB")
+
     def test_a_full_disk(self):
         self.check(15, "logits", MODEL, "--tokens", "1,2", *STREAM, "--out", "/dev/full")
         ran = hypura("run", MODEL, "-p", "What is 7 plus 8?", *STREAM, "--stats", "/dev/full")
@@ -397,16 +436,28 @@ class Errors(unittest.TestCase):
         self.assertEqual(ran.returncode, 15, ran.stderr)
         self.assertIn("standard output", ran.stderr)
 
-    @unittest.skipUnless(subprocess.run(["unshare", "-m", "sh", "-c", "mount -t tmpfs none /tmp"],
-                                        stderr=subprocess.DEVNULL).returncode == 0, "needs to mount in a namespace of its own")
+    # The program makes a model in `folder`, which takes a MiB at most, lists what is left there, and says why it failed.
+    def check_half_made_model(self, folder, preexec_fn, reason):
+        script = '"$1" make-model "$2/m.gguf" --layers 4; code=$?; ls -A "$2"; exit $code'
+        ran = subprocess.run(["sh", "-c", script, "sh", HYPURA, folder], preexec_fn=preexec_fn, capture_output=True,
+                             text=True, timeout=240)
+        self.assertEqual(ran.returncode, 15, ran.stderr)
+        self.assertRegex(ran.stderr, f"m.gguf.*: cannot write: {reason}")
+        self.assertNotIn("m.gguf", ran.stdout)  # nothing half-made is left
+
     def test_a_model_that_does_not_fit_the_disk(self):
         with tempfile.TemporaryDirectory() as folder:
-            script = 'mount -t tmpfs -o size=1m full "$1"; "$2" make-model "$1/m.gguf" --layers 4; code=$?; ls "$1"; exit $code'
-            ran = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", folder, HYPURA], capture_output=True,
-                                 text=True, timeout=240)
-        self.assertEqual(ran.returncode, 15, ran.stderr)
-        self.assertIn("m.gguf", ran.stderr)
-        self.assertNotIn("m.gguf", ran.stdout)  # nothing half-made is left
+            try:
+                subprocess.run(["true"], preexec_fn=lambda: mount_small_disk(folder))
+            except subprocess.SubprocessError:
+                self.skipTest("cannot mount in a namespace of its own")
+            self.check_half_made_model(folder, lambda: mount_small_disk(folder), "No space left on device; free some")
+
+    # As on FAT, or under ulimit -f: there is space, but not for a file of this size.
+    def test_a_model_that_is_too_large_a_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+            self.check_half_made_model(folder, limit, "File too large for the file system")
 
     def test_a_device_that_fails_for_good(self):
         self.check(10, "run", MODEL, "-p", "What is 7 plus 8?", *STREAM, "--fault", "9:eio:permanent")

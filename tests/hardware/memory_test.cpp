@@ -1,10 +1,12 @@
 #include "hardware/memory.h"
 
 #include "base/bytes.h"
+#include "hardware/data_limit.h"
 #include "recorded_tree.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -170,6 +172,20 @@ TEST(ProcessMemory, AnUnreadableProcIsAnErrorAndNotNothing) {
     ASSERT_FALSE(memory);
     EXPECT_EQ(memory.error().code, ErrorCode::kUnsupportedHost);
     EXPECT_THAT(memory.error().message, testing::HasSubstr("/proc/self/statm"));
+}
+
+TEST(DataLimit, RefusesWhatIsBeyondWhileItLives) {
+    const uint64_t held = process_memory().value().data_bytes;
+    const auto can_have = [](size_t bytes) {
+        void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return memory != MAP_FAILED && ::munmap(memory, bytes) == 0;
+    };
+    {
+        const DataLimit limit(held + 100 * kMiB);
+        EXPECT_TRUE(can_have(10 * kMiB));
+        EXPECT_FALSE(can_have(200 * kMiB));
+    }
+    EXPECT_TRUE(can_have(200 * kMiB));
 }
 
 TEST(ProcessMemory, ReadsTheFieldsOfStatm) {

@@ -48,7 +48,7 @@ TEST(Planner, ChoosesResidentWhereTheModelFits) {
     EXPECT_EQ(plan.mode, PlanMode::kResident);
     EXPECT_EQ(plan.disk_bytes, 0u);
     EXPECT_EQ(plan.prediction.read_bytes_per_token, 0);
-    EXPECT_THAT(plan.reason, HasSubstr("resident:"));
+    EXPECT_THAT(plan.reason, HasSubstr("mmap would give"));
 }
 
 TEST(Planner, StreamsWhatDoesNotFitWithinTheBudget) {
