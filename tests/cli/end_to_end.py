@@ -438,7 +438,7 @@ class Errors(unittest.TestCase):
 
     # The program makes a model in `folder`, which takes a MiB at most, lists what is left there, and says why it failed.
     def check_half_made_model(self, folder, preexec_fn, reason):
-        script = '"$1" make-model "$2/m.gguf" --layers 4; code=$?; ls -A "$2"; exit $code'
+        script = '"$1" make-model "$2/m.gguf" --like lab-moe-8g --scale 0.04; code=$?; ls -A "$2"; exit $code'
         ran = subprocess.run(["sh", "-c", script, "sh", HYPURA, folder], preexec_fn=preexec_fn, capture_output=True,
                              text=True, timeout=240)
         self.assertEqual(ran.returncode, 15, ran.stderr)
