@@ -9,7 +9,7 @@ command -v llama-completion >/dev/null || { echo "llama-completion is not instal
 complete_answer() {
     local rendered=$1 text
     for _ in {1..25}; do
-        text=$(llama-completion -m "$model" -p "$rendered" -n 160 --temp 0 -no-cnv --no-repack -ngl 0 \
+        text=$(llama-completion -m "$model" -p "$rendered" -n 160 --temp 0 -t 1 -no-cnv --no-repack -ngl 0 \
             --no-display-prompt --no-warmup -c 512 </dev/null 2>/dev/null)
         [[ $text != *"[end of text]"* ]] || { printf '%s' "${text%% \[end of text\]*}"; return; }
     done
@@ -21,7 +21,7 @@ expect_same_text() {
     local prompt=$1 rendered theirs ours
     rendered=$'<|im_start|>user\n'"$prompt"$'<|im_end|>\n<|im_start|>assistant\n'
     theirs=$(complete_answer "$rendered")
-    ours=$("$hypura" run "$model" -p "$prompt" -n 160 --temp 0 --mode stream --weights 5MiB -q)
+    ours=$("$hypura" run "$model" -p "$prompt" -n 160 --temp 0 --threads 1 --mode stream --weights 5MiB -q)
     [[ -n $ours && $ours == "$theirs" ]] || {
         printf '%s\n  llama-completion: %s\n  hypura:           %s\n' "$prompt" "$theirs" "$ours" >&2
         exit 1

@@ -66,8 +66,8 @@ def make_model(hypura, folder, arguments):
 
 def run_inside(group, hypura, model, ram_mib):
     """The counters of 500 single tokens after a prompt and 50 tokens of warm-up, and the peak of the process."""
-    ran = subprocess.run([hypura, "bench", model, "--ram", f"{ram_mib}MiB", "--mode", "stream", "--ctx", "1024",
-                          "--child", f"decode:64:50:{TOKENS}"], capture_output=True, text=True,
+    ran = subprocess.run([hypura, "bench", model, "--ram", f"{ram_mib}MiB", "--mode", "stream", "--threads", "1",
+                          "--ctx", "1024", "--child", f"decode:64:50:{TOKENS}"], capture_output=True, text=True,
                          preexec_fn=lambda: (group / "cgroup.procs").write_text("0"))
     if ran.returncode != 0:
         sys.exit(f"the run ended with {ran.returncode}\n{ran.stderr}")
@@ -100,8 +100,8 @@ def main(hypura, name):
         decode = report["measured"]
         print(f"{name}: {report['model_bytes'] / MIB:.0f} MiB in {len(parts)} files, budget {case['ram_mib']} MiB, "
               f"peak {peak_bytes / MIB:.0f} MiB; {decode['tokens']} tokens, {decode['major_faults']} major faults, "
-              f"{decode['minor_faults'] / TOKENS:.1f} minor faults and {decode['read_bytes'] / MIB / TOKENS:.1f} MiB read "
-              f"a token, {decode['wall_us'] / 1e6:.1f} s")
+              f"{decode['minor_faults'] / TOKENS:.1f} minor faults and {decode['read_bytes'] / MIB / TOKENS:.1f} MiB "
+              f"read a token, {decode['wall_us'] / 1e6:.1f} s")
         wrong = list(complaints(report, peak_bytes, case, parts))
     if wrong:
         print("wrong: " + ", ".join(wrong))
