@@ -2,8 +2,8 @@
 
 _hypura() {
     local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" command="${COMP_WORDS[1]}"
-    local engine="--ram --weights --mode --ctx --kv --batch --threads --io --help"
-    local plan="--ram --weights --mode --ctx --kv --batch --prompt-tokens --skew --reuse --json --svg --help"
+    local engine="--ram --weights --mode --ctx --kv --batch --threads --io --device --vram --gpu-layers --rpc --list-devices --help"
+    local plan="--ram --weights --mode --ctx --kv --batch --device --vram --gpu-layers --prompt-tokens --skew --reuse --json --svg --help"
     local options
     case "$previous" in
         --mode) COMPREPLY=($(compgen -W "auto resident stream mmap" -- "$current")); return ;;
@@ -26,7 +26,8 @@ _hypura() {
         run) options="$engine --prompt --file --interactive --max-tokens --system --stop --raw --stats --quiet
                       --temp --top-k --top-p --min-p --repeat-penalty --seed" ;;
         serve) options="--models --host --parallel --queue --ctx --keep-alive --max-loaded --origins --api-key --prefixes
-                      --ping --ram --weights --mode --kv --batch --threads --io --help" ;;
+                      --ping --ram --weights --mode --kv --batch --threads --io --device --vram --gpu-layers --rpc
+                      --list-devices --help" ;;
         verify) options="$engine --tokens --seed --json" ;;
         logits) options="$engine --tokens --out" ;;
         bench) options="$engine --limit --prompts --tokens --warm-up --depth --rounds --peers --cache --ceiling-seconds --no-floor --quick

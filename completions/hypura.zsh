@@ -12,6 +12,9 @@ _hypura() {
         '--batch[most prompt tokens a pass]:tokens:'
         '--threads[compute threads]:threads:'
         '--io[how files are read]:kind:(auto io_uring pread)'
+        '--device[names of devices]:auto, none or names:' '--vram[device memory to use]:size or auto:'
+        '--gpu-layers[layers on devices]:number:' '--rpc[servers whose memory to use]:host\:port:'
+        '--list-devices[list the devices and stop]'
         '*:model:_files -g "*.gguf"'
     )
     sampling=(
@@ -22,6 +25,8 @@ _hypura() {
         '--ram[memory for everything]:size or auto:' '--weights[memory for weights alone]:size:'
         '--mode[how weights are held]:mode:(auto resident stream mmap)' '--ctx[tokens of context]:tokens:'
         '--kv[type of the KV cache]:type:(f16 q8_0 q4_0 auto)' '--batch[most prompt tokens a pass]:tokens:'
+        '--device[with the graphics card]:kind:(auto none)' '--vram[memory of the card]:size or auto:'
+        '--gpu-layers[layers on the card]:number:'
         '--prompt-tokens[prompt to predict for]:tokens:' '--skew[popularity of experts]:number:'
         '--reuse[experts in common with the last token]:share:' '--json[print JSON]' '--svg[draw the layers]:file:_files'
         '*:model:_files -g "*.gguf"'

@@ -1,6 +1,7 @@
 #include "base/memory_region.h"
 
 #include "base/bytes.h"
+#include "base/check.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -26,16 +27,30 @@ std::byte* trim_to_alignment(std::byte* mapping, uint64_t mapped_bytes, uint64_t
 }  // namespace
 
 MemoryRegion::MemoryRegion(MemoryRegion&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_bytes_(std::exchange(other.size_bytes_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      size_bytes_(std::exchange(other.size_bytes_, 0)),
+      give_back_(std::exchange(other.give_back_, nullptr)) {}
 
 MemoryRegion& MemoryRegion::operator=(MemoryRegion&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_bytes_, other.size_bytes_);
+    std::swap(give_back_, other.give_back_);
     return *this;
 }
 
 MemoryRegion::~MemoryRegion() {
-    if (data_ != nullptr) ::munmap(data_, size_bytes_);
+    if (give_back_)
+        give_back_();
+    else if (data_ != nullptr)
+        ::munmap(data_, size_bytes_);
+}
+
+MemoryRegion MemoryRegion::adopt(std::byte* data, uint64_t bytes, std::function<void()> give_back) {
+    MemoryRegion region;
+    region.data_ = data;
+    region.size_bytes_ = bytes;
+    region.give_back_ = std::move(give_back);
+    return region;
 }
 
 Result<MemoryRegion> MemoryRegion::reserve(uint64_t bytes) {
@@ -72,6 +87,7 @@ void MemoryRegion::commit(uint64_t offset, uint64_t bytes) {
 }
 
 std::byte* MemoryRegion::release() {
+    HYPURA_CHECK(!give_back_);
     size_bytes_ = 0;
     return std::exchange(data_, nullptr);
 }

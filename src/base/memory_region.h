@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 namespace hypura {
@@ -21,6 +22,9 @@ public:
     // untouched pages cost no memory, and reading them costs none either (the kernel's zero page).
     static Result<MemoryRegion> reserve(uint64_t bytes);
 
+    // Takes memory that somebody else mapped, a driver's pinned memory for instance; `give_back` ends it.
+    static MemoryRegion adopt(std::byte* data, uint64_t bytes, std::function<void()> give_back);
+
     // Asks for huge pages in [offset, offset + bytes). Advice only: a kernel without them ignores it.
     // Measured in feasibility experiments: direct reads into resident huge pages cost 0.035 CPU seconds a GiB, into
     // resident 4 KiB pages 0.082.
@@ -32,12 +36,13 @@ public:
     std::byte* data() const { return data_; }
     uint64_t size_bytes() const { return size_bytes_; }
 
-    // Gives up ownership: somebody else unmaps it.
+    // Gives up ownership: somebody else unmaps it. Not for adopted memory.
     std::byte* release();
 
 private:
     std::byte* data_ = nullptr;
     uint64_t size_bytes_ = 0;
+    std::function<void()> give_back_;  // empty: unmapped
 };
 
 }  // namespace hypura

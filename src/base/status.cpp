@@ -63,6 +63,8 @@ std::string_view to_string(ErrorCode code) {
             return "model_changed";
         case ErrorCode::kReadFailed:
             return "read_failed";
+        case ErrorCode::kDeviceLost:
+            return "device_lost";
         case ErrorCode::kDiskFull:
             return "disk_full";
         case ErrorCode::kBudgetTooSmall:

@@ -28,6 +28,7 @@ enum class ErrorCode {
     kOutOfMemory,       // the system refused an allocation
     kUnsupportedHost,   // the machine lacks something that the chosen mode needs
     kCancelled,         // the caller asked to stop
+    kDeviceLost,        // a device, on this machine or another one, went away while it held weights
     kMismatch,          // `verify` found a difference
     kInternal,          // a third-party library failed in a way that it does not explain
 };

@@ -70,6 +70,9 @@ Stretch difference(const Counters& before, const Counters& after) {
     stretch.joined = after.report.joined - before.report.joined;
     stretch.prefetches = after.report.prefetches - before.report.prefetches;
     stretch.prefetch_wasted = after.report.prefetch_wasted - before.report.prefetch_wasted;
+    stretch.device_demands = after.report.device_demands - before.report.device_demands;
+    stretch.device_hits = after.report.device_hits - before.report.device_hits;
+    stretch.device_uploaded_bytes = after.report.device_uploaded_bytes - before.report.device_uploaded_bytes;
     stretch.minor_faults = static_cast<uint64_t>(after.usage.ru_minflt - before.usage.ru_minflt);
     stretch.major_faults = static_cast<uint64_t>(after.usage.ru_majflt - before.usage.ru_majflt);
     stretch.user_us = as_us(after.usage.ru_utime) - as_us(before.usage.ru_utime);

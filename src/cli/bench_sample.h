@@ -39,6 +39,9 @@ struct Stretch {
     uint64_t joined = 0;
     uint64_t prefetches = 0;
     uint64_t prefetch_wasted = 0;
+    uint64_t device_demands = 0;  // of layers with device slots
+    uint64_t device_hits = 0;
+    uint64_t device_uploaded_bytes = 0;
     uint64_t minor_faults = 0;
     uint64_t major_faults = 0;
     int64_t user_us = 0;
@@ -48,8 +51,8 @@ struct Stretch {
     double tokens_per_second() const;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Stretch, tokens, wall_us, wait_us, busy_us, read_bytes, process_bytes, demands, hits,
-                                   joined, prefetches, prefetch_wasted, minor_faults, major_faults, user_us, system_us,
-                                   token_us)
+                                   joined, prefetches, prefetch_wasted, device_demands, device_hits,
+                                   device_uploaded_bytes, minor_faults, major_faults, user_us, system_us, token_us)
 
 // What a child of ours reports.
 struct ChildReport {

@@ -81,6 +81,10 @@ std::vector<std::string> child_arguments(const EngineFlags& flags, const BenchCa
     add_option(arguments, "--weights", flags.weights);
     add_option(arguments, "--io", flags.io);
     add_option(arguments, "--kv", flags.cache_type);
+    add_option(arguments, "--device", flags.devices);
+    add_option(arguments, "--vram", flags.vram);
+    add_option(arguments, "--gpu-layers", flags.gpu_layers ? std::to_string(*flags.gpu_layers) : "");
+    add_option(arguments, "--rpc", flags.rpc_servers);
     add_option(arguments, "--ctx", std::to_string(context));
     add_option(arguments, "--batch", std::to_string(flags.batch_tokens));
     add_option(arguments, "--threads", std::to_string(flags.threads));

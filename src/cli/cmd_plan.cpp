@@ -34,6 +34,9 @@ struct WorkFlags {
     uint32_t context_tokens = 0;
     uint32_t batch_tokens = 512;
     uint32_t prompt_tokens = 512;
+    std::string device = "auto";
+    std::string vram = "auto";
+    std::optional<uint32_t> gpu_layers;
     placement::Routing routing;
     bool json = false;
 };
@@ -62,6 +65,10 @@ void add_work_flags(CLI::App& command, WorkFlags& flags) {
     command.add_option("--ctx", flags.context_tokens, "tokens of context (0: the model's, at most 4096)");
     command.add_option("--kv", flags.cache_type, "KV cache: f16; q8_0 and q4_0 are smaller and change results; auto");
     command.add_option("--batch", flags.batch_tokens, "most prompt tokens a pass")->check(CLI::PositiveNumber);
+    command.add_option("--device", flags.device, "auto: with the graphics card, if it was measured; none")
+        ->check(CLI::IsMember({"auto", "none"}));
+    command.add_option("--vram", flags.vram, "memory of the card: 8GiB, or auto");
+    command.add_option("--gpu-layers", flags.gpu_layers, "layers on the card");
     command.add_option("--prompt-tokens", flags.prompt_tokens, "predict the first token of a prompt of that length")
         ->check(CLI::PositiveNumber);
     command.add_option("--skew", flags.routing.skew, "popularity of experts falls as rank^-SKEW")
@@ -125,13 +132,20 @@ Status write_svg(const std::string& path, const std::string& text) {
 }
 
 Result<PlanReport> make_report(const placement::ModelDemand& demand, const engine::KnownMachine& known,
-                               const placement::PlanRequest& request) {
+                               const placement::PlanRequest& request, const WorkFlags& flags) {
     HYPURA_ASSIGN(placement::Plan plan, placement::make_plan(demand, known.machine, known.disk, request));
     PlanReport report{.plan = std::move(plan), .ram_bytes = request.ram_bytes};
     report.what_if = placement::what_if(demand, known.machine, known.disk, request, report.plan);
     report.machine_measured = known.machine.measured();
     report.disk_measured = known.disk_measured;
     report.prompt_tokens = request.prompt_tokens;
+    uint64_t room_bytes = 0;
+    if (flags.vram != "auto") {
+        HYPURA_ASSIGN(room_bytes, parse_size(flags.vram, 0, "--vram"));
+    }
+    if (flags.device != "none")
+        report.device = placement::device_outlook(demand, known.machine, known.disk, request, report.plan, room_bytes,
+                                                  flags.gpu_layers);
     return report;
 }
 
@@ -159,7 +173,7 @@ Status report_on(const gguf::ModelFile& file, const engine::KnownMachine& known,
                  const WorkFlags& flags) {
     HYPURA_ASSIGN(const placement::PlanRequest request, request_from(flags, limits));
     const placement::ModelDemand demand = placement::model_demand(file);
-    return print_report(model_facts(file), make_report(demand, known, request), flags, title_of(file));
+    return print_report(model_facts(file), make_report(demand, known, request, flags), flags, title_of(file));
 }
 
 Status plan(const Environment& environment, const PlanFlags& flags) {

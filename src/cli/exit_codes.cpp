@@ -34,6 +34,8 @@ int exit_code(ErrorCode code) {
             return 14;
         case ErrorCode::kDiskFull:
             return 15;
+        case ErrorCode::kDeviceLost:
+            return 16;
         case ErrorCode::kCancelled:
             return 130;  // what a shell reports for a program that Ctrl-C ended
     }

@@ -2,6 +2,7 @@
 #include "cli/command.h"
 #include "cli/console.h"
 #include "cli/exit_codes.h"
+#include "engine/llama_library.h"
 
 #include <CLI/CLI.hpp>
 
@@ -9,6 +10,7 @@
 
 #include <array>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <format>
 #include <string_view>
@@ -92,8 +94,20 @@ int report_parse_error(const CLI::App& app, const Environment& environment, std:
     return exit_code(ErrorCode::kInvalidArgument);
 }
 
+// libggml aborts where a device of another machine is gone, and nothing can be caught: say so, and leave with a code of
+// its own. Anything else ends as libggml wants it.
+void end_after_device_loss(const char* reason) {
+    if (std::string_view(reason).find("RPC") == std::string_view::npos) {
+        std::fprintf(stderr, "hypura: libggml gave up: %s\n", reason);
+        return;
+    }
+    std::fprintf(stderr, "hypura: a remote device is gone (a ggml-rpc-server died, or the network did): %s\n", reason);
+    std::_Exit(exit_code(ErrorCode::kDeviceLost));
+}
+
 int main_function(int argc, char** argv) {
     std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error with a name, and what was begun is removed
+    engine::on_ggml_abort(end_after_device_loss);
     CommandContext context;
     context.environment = read_environment();
     context.version = HYPURA_VERSION;

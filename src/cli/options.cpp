@@ -1,7 +1,9 @@
 #include "cli/options.h"
 
 #include "base/bytes.h"
+#include "cli/console.h"
 #include "cli/profile_store.h"
+#include "engine/machine_probe.h"
 #include "hardware/memory.h"
 
 #include <CLI/CLI.hpp>
@@ -11,7 +13,9 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <format>
 #include <memory>
+#include <ranges>
 #include <type_traits>
 #include <variant>
 
@@ -20,6 +24,7 @@ namespace {
 
 constexpr const char* kMemoryGroup = "Memory and reading";  // in --help
 constexpr uint32_t kMostThreads = 512;                      // GGML_MAX_N_THREADS: libggml aborts beyond
+constexpr const char* kDeviceGroup = "Graphics cards and other machines";
 
 // ---- engine flags --------------------------------------------------------------------------------------------------
 
@@ -41,6 +46,22 @@ Result<uint64_t> parse_budget_flag(const std::string& text, std::string_view aut
 Result<storage::FaultPlan> parse_fault_flag(const std::string& text) {
     if (text.empty()) return storage::FaultPlan{};
     return storage::parse_fault_plan(text);
+}
+
+std::vector<std::string> split_at_commas(std::string_view text) {
+    std::vector<std::string> parts;
+    for (const auto part : std::views::split(text, ','))
+        if (!part.empty()) parts.emplace_back(part.begin(), part.end());
+    return parts;
+}
+
+std::string device_table() {
+    constexpr std::string_view kRow = "{:<12}{:<12}{:>12}{:>12}  {}\n";
+    std::string table = std::format(kRow, "device", "kind", "free", "memory", "");
+    for (const placement::ComputeDevice& device : engine::list_devices())
+        table += std::format(kRow, device.name, device.kind, format_bytes(device.free_bytes),
+                             format_bytes(device.total_bytes), device.description);
+    return table;
 }
 
 // ---- sampling metadata ---------------------------------------------------------------------------------------------
@@ -87,6 +108,30 @@ Result<std::vector<placement::CacheType>> parse_cache_flag(const std::string& te
     return fail(ErrorCode::kInvalidArgument, "--kv: '{}' is none of f16, q8_0, q4_0 and auto", text);
 }
 
+void add_device_flags(CLI::App& command, EngineFlags& flags) {
+    command.add_option("--device", flags.devices, "names of --list-devices, auto (every graphics card) or none")
+        ->group(kDeviceGroup);
+    command.add_option("--vram", flags.vram, "device memory to use: 8GiB, or auto")->group(kDeviceGroup);
+    command.add_option("--gpu-layers", flags.gpu_layers, "layers on devices (default: as many as fit)")
+        ->group(kDeviceGroup);
+    command.add_option("--rpc", flags.rpc_servers, "ggml-rpc-servers whose memory to use: host:port,...")
+        ->trigger_on_parse()
+        ->group(kDeviceGroup);
+    // Like --help: an answer of its own, whatever else is given.
+    command
+        .add_flag_callback(
+            "--list-devices",
+            [&flags] {
+                if (Status added = engine::add_remote_devices(split_at_commas(flags.rpc_servers)); !added)
+                    throw CLI::ValidationError("--rpc", added.error().message);
+                (void)print_text(device_table());
+                throw CLI::Success();
+            },
+            "list the devices that ggml sees, with those of an --rpc before it, and stop")
+        ->trigger_on_parse()
+        ->group(kDeviceGroup);
+}
+
 void add_memory_flags(CLI::App& command, EngineFlags& flags, const Environment& environment) {
     flags.profile_file = profile_file(environment);
     command.add_option("--ram", flags.ram, "memory for everything: 3GiB, 40%, or auto")->group(kMemoryGroup);
@@ -97,6 +142,7 @@ void add_memory_flags(CLI::App& command, EngineFlags& flags, const Environment& 
     command.add_option("--batch", flags.batch_tokens, "most prompt tokens a pass")->group(kMemoryGroup);
     command.add_option("--threads", flags.threads, "compute threads (0: the usable cores)")->group(kMemoryGroup);
     command.add_option("--io", flags.io, "auto, io_uring or pread")->group(kMemoryGroup);
+    add_device_flags(command, flags);
     command.add_option("--fault", flags.fault, "N:eio|short|eintr|eof[:permanent]: fail the Nth read")->group("");
 }
 
@@ -115,6 +161,13 @@ Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64
     HYPURA_ASSIGN(options.reader.kind, parse_reader_kind(flags.io));
     HYPURA_ASSIGN(options.fault, parse_fault_flag(flags.fault));
     HYPURA_ASSIGN(options.cache_types, parse_cache_flag(flags.cache_type));
+    HYPURA_ASSIGN(options.vram_bytes, parse_budget_flag(flags.vram, "auto", usable_bytes, "--vram"));
+    if (flags.vram.ends_with('%'))
+        return fail(ErrorCode::kInvalidArgument,
+                    "--vram: a share of the device's memory is not known here; give a size");
+    if (flags.devices != "auto") options.devices = split_at_commas(flags.devices);
+    options.gpu_layers = flags.gpu_layers;
+    options.rpc_servers = split_at_commas(flags.rpc_servers);
     if (flags.batch_tokens == 0) return fail(ErrorCode::kInvalidArgument, "--batch: a pass needs at least one token");
     if (flags.threads > kMostThreads)
         return fail(ErrorCode::kInvalidArgument, "--threads: libggml takes at most {}", kMostThreads);

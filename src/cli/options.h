@@ -36,6 +36,10 @@ struct EngineFlags {
     uint32_t context_tokens = 0;
     uint32_t batch_tokens = 512;
     uint32_t threads = 0;
+    std::string devices = "auto";  // names between commas, "auto" or "none"
+    std::string vram = "auto";
+    std::optional<uint32_t> gpu_layers;
+    std::string rpc_servers;  // host:port between commas
 };
 
 // Predictions rest on the saved profile of `environment`.

@@ -95,6 +95,37 @@ std::string prediction_text(const PlanReport& report) {
     return text + line("  bound by", prediction.bottleneck());
 }
 
+// The graphics card: what it would hold, and what a token would then take.
+std::string device_text(const PlanReport& report) {
+    if (!report.device) return "";
+    const placement::DeviceOutlook& outlook = *report.device;
+    const uint64_t used_bytes = outlook.plan.used_bytes() + outlook.bank_bytes;
+    const uint64_t longest = std::max(outlook.room_bytes, used_bytes);
+    const std::string slots =
+        std::format("{} slots for {} experts ({:.0f} %)", outlook.bank_slots, outlook.bank_experts,
+                    100.0 * outlook.bank_slots / std::max(outlook.bank_experts, 1U));
+    std::string text =
+        std::format("\n{:<14}{:>11}  {}\n", outlook.device, format_bytes(used_bytes), bar(used_bytes, longest));
+    std::vector<TierLine> lines = {
+        {"weights", outlook.plan.weights_bytes, std::format("{} layers, the output as one", outlook.plan.gpu_layers)},
+        {"expert pool", outlook.bank_bytes, slots},
+        {"KV cache", outlook.plan.cache_bytes, ""},
+        {"buffers", outlook.plan.compute_bytes, ""}};
+    std::erase_if(lines, [](const TierLine& tier) { return tier.bytes == 0; });
+    for (const TierLine& tier : lines)
+        text += std::format("  {:<12}{:>11}  {}{}{}\n", tier.label, format_bytes(tier.bytes), bar(tier.bytes, longest),
+                            tier.remark.empty() ? "" : " ", tier.remark);
+    text += line("  room", std::format("{:>10}", format_bytes(outlook.room_bytes)));
+    text += line("  decode", std::format("{}: {} of arithmetic and uploads, {} of waiting for the disk",
+                                         rate_text(outlook.prediction.decode_tokens_per_second()),
+                                         seconds_text(outlook.prediction.compute_s),
+                                         seconds_text(outlook.prediction.exposed_read_s)));
+    if (outlook.bank_slots > 0)
+        text += line("  experts", std::format("{:.0f} % are on the device when needed, {:.0f} % are read",
+                                              100 * (1 - outlook.device_miss), 100 * outlook.disk_miss));
+    return text;
+}
+
 std::string measured_text(const PlanReport& report) {
     if (report.machine_measured && report.disk_measured) return "";
     return std::format("\nThe {} not measured, and assumed to be slow: run hypura profile for real figures.\n",
@@ -154,6 +185,23 @@ Json layer_json(const LayerPlace& place) {
             {"streamed_dense_bytes", place.streamed_dense_bytes},
             {"expert_bytes", place.expert_bytes},
             {"pool_share", place.pool_share}};
+}
+
+Json device_json(const PlanReport& report) {
+    if (!report.device) return nullptr;
+    const placement::DeviceOutlook& outlook = *report.device;
+    return {{"name", outlook.device},
+            {"mode", to_string(outlook.mode)},
+            {"room_bytes", outlook.room_bytes},
+            {"gpu_layers", outlook.plan.gpu_layers},
+            {"weight_bytes", outlook.plan.weights_bytes},
+            {"cache_bytes", outlook.plan.cache_bytes},
+            {"compute_bytes", outlook.plan.compute_bytes},
+            {"slot_bytes", outlook.bank_bytes},
+            {"slots", outlook.bank_slots},
+            {"slot_experts", outlook.bank_experts},
+            {"miss_rate", number(outlook.device_miss)},
+            {"prediction", prediction_json(outlook.prediction)}};
 }
 
 Json memory_json(const PlanReport& report) {
@@ -227,8 +275,8 @@ std::string svg_legend() {
 
 std::string plan_text(const PlanReport& report) {
     return "\n" + line("plan", std::format("{}: {}", to_string(report.plan.mode), report.plan.reason)) +
-           tiers_text(report) + prediction_text(report) + outlooks_text(report.plan) + what_if_text(report) +
-           measured_text(report);
+           tiers_text(report) + prediction_text(report) + device_text(report) + outlooks_text(report.plan) +
+           what_if_text(report) + measured_text(report);
 }
 
 Json plan_json(const PlanReport& report) {
@@ -244,6 +292,7 @@ Json plan_json(const PlanReport& report) {
                  {"disk_measured", report.disk_measured},
                  {"prediction", prediction_json(plan.prediction)},
                  {"bound_tokens_per_second", plan.bound_token_s > 0 ? Json(1 / plan.bound_token_s) : Json(nullptr)},
+                 {"device", device_json(report)},
                  {"modes", Json::array()},
                  {"layers", Json::array()},
                  {"what_if", Json::array()}};

@@ -1,10 +1,12 @@
 // A plan for people, for programs, and as a picture.
 #pragma once
 
+#include "placement/device_outlook.h"
 #include "placement/planner.h"
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,7 @@ struct PlanReport {
     bool machine_measured = false;
     bool disk_measured = false;
     uint32_t prompt_tokens = 0;
+    std::optional<placement::DeviceOutlook> device;  // with the graphics card, if there is one
 };
 
 std::string plan_text(const PlanReport& report);

@@ -58,6 +58,21 @@ std::string cache_line(const engine::Report& report) {
                                      report.demands, report.evictions));
 }
 
+std::string device_lines(const engine::Report& report) {
+    if (report.devices.empty()) return "";
+    std::string names;
+    for (const std::string& name : report.devices) names += (names.empty() ? "" : ", ") + name;
+    std::string text = line("devices", std::format("{}: {} layers", names, report.gpu_layers));
+    if (report.device_weight_bytes > 0)
+        text += line("", std::format("{} of weights, {} of slots for experts", format_bytes(report.device_weight_bytes),
+                                     format_bytes(report.device_slot_bytes)));
+    if (report.device_demands > 0)
+        text += line(
+            "", std::format("{:.1f}% of {} demands were in device slots, {} uploaded", 100 * device_hit_rate(report),
+                            report.device_demands, format_bytes(report.device_uploaded_bytes)));
+    return text;
+}
+
 std::string trouble_line(const engine::Report& report) {
     if (report.reads.retries + report.reads.failures == 0) return "";
     return line("read errors", std::format("{} retries, {} failures", report.reads.retries, report.reads.failures));
@@ -101,6 +116,17 @@ Json streaming_json(const engine::Report& report) {
             {"read_bytes_per_second", read_rate(report)}};
 }
 
+Json devices_json(const engine::Report& report) {
+    return {{"names", report.devices},
+            {"gpu_layers", report.gpu_layers},
+            {"weight_bytes", report.device_weight_bytes},
+            {"slot_bytes", report.device_slot_bytes},
+            {"demands", report.device_demands},
+            {"hits", report.device_hits},
+            {"uploaded_bytes", report.device_uploaded_bytes},
+            {"batches_in_pieces", report.device_batches_in_pieces}};
+}
+
 Json speed_json(const RunTotals& totals) {
     return {{"answers", totals.answers},
             {"prompt_tokens", totals.prompt_tokens},
@@ -133,13 +159,19 @@ double hit_rate(const engine::Report& report) {
     return report.demands == 0 ? 1.0 : static_cast<double>(report.hits) / static_cast<double>(report.demands);
 }
 
+double device_hit_rate(const engine::Report& report) {
+    return report.device_demands == 0
+               ? 1.0
+               : static_cast<double>(report.device_hits) / static_cast<double>(report.device_demands);
+}
+
 double read_rate(const engine::Report& report) {
     return per_second(static_cast<double>(report.reads.bytes), report.reads.busy_us);
 }
 
 std::string summary_text(const engine::Report& report, const RunTotals& totals) {
-    return mode_line(report) + weights_line(report) + memory_line(report) + reads_line(report) + cache_line(report) +
-           trouble_line(report) + speed_lines(report, totals);
+    return mode_line(report) + weights_line(report) + memory_line(report) + device_lines(report) + reads_line(report) +
+           cache_line(report) + trouble_line(report) + speed_lines(report, totals);
 }
 
 std::string summary_json(const engine::Report& report, const RunTotals& totals) {
@@ -153,6 +185,7 @@ std::string summary_json(const engine::Report& report, const RunTotals& totals) 
                  {"load_us", report.load_us},
                  {"load_reads", reads_json(report.load_reads)},
                  {"streaming", streaming_json(report)},
+                 {"devices", devices_json(report)},
                  {"speed", speed_json(totals)},
                  {"notes", report.notes}};
     // Notes quote tensor names of the file, which need not be UTF-8.

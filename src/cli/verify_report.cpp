@@ -28,6 +28,11 @@ std::string details(const engine::VerifyRun& run) {
         text += std::format("  first difference in the logits of token {}\n", run.first_difference_row);
     if (!run.report.evictions_by_layer.empty())
         text += std::format("  evictions by layer: {}\n", compact_layers(run.report.evictions_by_layer));
+    if (!run.report.devices.empty())
+        text += std::format(
+            "  largest error {:.1e}; device slots: {} of {} demands hit, {} uploaded, {} batches in pieces\n",
+            run.largest_error, run.report.device_hits, run.report.device_demands,
+            format_bytes(run.report.device_uploaded_bytes), run.report.device_batches_in_pieces);
     for (const std::string& note : run.report.notes) text += std::format("  {}\n", note);
     return text;
 }
@@ -39,6 +44,12 @@ Json run_json(const engine::VerifyRun& run) {
                  {"slot_bytes", run.slot_bytes},
                  {"logits_compared", run.logits_compared},
                  {"logits_different", run.logits_different},
+                 {"largest_error", run.largest_error},
+                 {"device_slot_bytes", run.report.device_slot_bytes},
+                 {"device_demands", run.report.device_demands},
+                 {"device_hits", run.report.device_hits},
+                 {"device_uploaded_bytes", run.report.device_uploaded_bytes},
+                 {"device_batches_in_pieces", run.report.device_batches_in_pieces},
                  {"demands", run.report.demands},
                  {"hits", run.report.hits},
                  {"evictions", run.report.evictions},
@@ -47,6 +58,14 @@ Json run_json(const engine::VerifyRun& run) {
                  {"notes", run.report.notes}};
     if (run.logits_different > 0) json["first_difference_row"] = run.first_difference_row;
     return json;
+}
+
+std::string verdict(const engine::VerifyResult& result) {
+    if (result.identical()) return "\nidentical: every logit has the same bits\n";
+    if (result.passed())
+        return std::format("\nequal within {:.1e} of each row's largest logit: devices round in other ways\n",
+                           engine::kDeviceTolerance);
+    return "\nDIFFERENT\n";
 }
 
 std::string layer_range(size_t first, size_t last) {
@@ -70,14 +89,13 @@ std::string verify_text(const engine::VerifyResult& result) {
     std::string text = header_row();
     for (const engine::VerifyRun& run : result.runs) text += table_row(run);
     for (const engine::VerifyRun& run : result.runs) text += details(run);
-    text += result.identical() ? "\nidentical: every logit has the same bits\n" : "\nDIFFERENT\n";
-    return text;
+    return text + verdict(result);
 }
 
 std::string verify_json(const engine::VerifyResult& result) {
     Json runs = Json::array();
     for (const engine::VerifyRun& run : result.runs) runs.push_back(run_json(run));
-    const Json json = {{"identical", result.identical()}, {"runs", std::move(runs)}};
+    const Json json = {{"identical", result.identical()}, {"passed", result.passed()}, {"runs", std::move(runs)}};
     return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -56,6 +56,18 @@ Status check_sequences(const EngineOptions& options) {
     return {};
 }
 
+// libllama takes part of the memory for itself, and other programs may want some.
+uint64_t device_room_bytes(const std::vector<ggml_backend_dev_t>& devices, uint64_t vram_bytes) {
+    uint64_t room_bytes = 0;
+    for (ggml_backend_dev_t device : devices) room_bytes += usable_device_bytes(device);
+    return vram_bytes > 0 ? vram_bytes : room_bytes;
+}
+
+uint32_t default_context_tokens(const gguf::ModelShape& shape) {
+    constexpr uint64_t kMost = 4096;
+    return static_cast<uint32_t>(shape.context_train == 0 ? kMost : std::min(shape.context_train, kMost));
+}
+
 class LlamaEngine final : public Engine {
 public:
     Status open(const EngineOptions& options);
@@ -93,6 +105,8 @@ private:
     placement::PlanRequest plan_request(const EngineOptions& options) const;
     Status check_plain_budget(const EngineOptions& options, const Error& too_small) const;
     Status decide_plan(EngineOptions& options);
+    Status decide_devices(const EngineOptions& options);
+    void describe_devices(Report& report) const;
 
     uint64_t page_cache_bytes_ = 0;  // that mapped weights may take; 0: a budget was named
 
@@ -110,6 +124,7 @@ Status LlamaEngine::open(const EngineOptions& requested) {
     runtime_.report.model_bytes = runtime_.file.tensor_bytes;
     HYPURA_TRY(decide_budget(options));
     HYPURA_TRY(decide_plan(options));
+    HYPURA_TRY(decide_devices(options));
     HYPURA_TRY(runtime_.report.mode == Mode::kStream ? open_streaming(runtime_, options)
                                                      : open_plain(runtime_, options));
     runtime_.report.load_us = now_us() - begin_us;
@@ -172,8 +187,53 @@ Status LlamaEngine::decide_plan(EngineOptions& options) {
     return {};
 }
 
+// Everything on the devices if it fits, and then libllama alone is best. Else what every token reads; experts are
+// streamed to what is left. Where experts are not streamed they go with their layers.
+Status LlamaEngine::decide_devices(const EngineOptions& options) {
+    if (options.plain_reference) return {};
+    HYPURA_ASSIGN(runtime_.devices, choose_devices(options));
+    if (runtime_.devices.empty()) return {};
+    const placement::ModelDemand demand = placement::model_demand(runtime_.file);
+    placement::DeviceRequest request{.room_bytes = device_room_bytes(runtime_.devices, options.vram_bytes),
+                                     .gpu_layers = options.gpu_layers,
+                                     .context_tokens = options.context_tokens,
+                                     .batch_tokens = options.batch_tokens,
+                                     .cache_type = options.cache_types.front()};
+    if (request.context_tokens == 0) request.context_tokens = default_context_tokens(runtime_.shape);
+    request.with_experts = true;
+    const placement::DevicePlan whole = plan_devices(demand, request);
+    const bool fits_whole = whole.holds_all && whole.used_bytes() <= request.room_bytes;
+    Report& report = runtime_.report;
+    if (options.mode == Mode::kAuto && fits_whole) {
+        report.mode = Mode::kResident;
+        report.reason = std::format("the whole model fits {}", ggml_backend_dev_name(runtime_.devices.front()));
+    } else if (options.mode == Mode::kAuto && runtime_.shape.experts > 0) {
+        report.mode = Mode::kStream;
+        report.reason = std::format("experts are streamed to {}", ggml_backend_dev_name(runtime_.devices.front()));
+    }
+    request.with_experts = report.mode != Mode::kStream;
+    runtime_.device_plan = request.with_experts ? whole : plan_devices(demand, request);
+    report.predicted_tokens_per_second = 0;  // rates of devices are not part of the prediction
+    if (runtime_.device_plan.gpu_layers > 0) return {};
+    if (!options.devices.empty() && options.gpu_layers != 0U)
+        return fail(ErrorCode::kBudgetTooSmall, "{}: not even the output layer fits {} of --vram",
+                    runtime_.file.parts[0].path, format_bytes(request.room_bytes));
+    runtime_.devices.clear();
+    return {};
+}
+
+void LlamaEngine::describe_devices(Report& report) const {
+    for (ggml_backend_dev_t device : runtime_.devices)
+        report.devices.push_back(
+            std::format("{} ({})", ggml_backend_dev_name(device), ggml_backend_dev_description(device)));
+    report.gpu_layers = runtime_.device_plan.gpu_layers;
+    for (const auto& bank : runtime_.banks)
+        if (!bank->is_whole()) report.device_slot_bytes += bank->bytes();
+}
+
 Report LlamaEngine::report() const {
     Report report = runtime_.report;
+    describe_devices(report);
     if (runtime_.streamer == nullptr) return report;
     const residency::CacheCounters& counters = runtime_.streamer->cache().counters();
     report.demands = counters.demands;
@@ -183,6 +243,11 @@ Report LlamaEngine::report() const {
     report.prefetches = counters.prefetches;
     report.prefetch_wasted = counters.prefetch_wasted;
     report.wait_us = counters.wait_us;
+    const WeightStreamer::DeviceCounters& device = runtime_.streamer->device_counters();
+    report.device_demands = device.demands;
+    report.device_hits = device.hits;
+    report.device_uploaded_bytes = device.uploaded_bytes;
+    report.device_batches_in_pieces = device.batches_in_pieces;
     report.evictions_by_layer = runtime_.streamer->cache().evictions_by_group();
     report.reads = runtime_.reader->counters();
     report.reader = runtime_.reader->raw_name();

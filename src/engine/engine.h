@@ -61,6 +61,13 @@ struct EngineOptions {
                                   // there is room; with 0 they stay until a new one takes their place
     uint32_t batch_tokens = 512;  // most tokens a pass; lowered where a layer's experts would not fit the slots
     uint32_t threads = 0;         // 0: usable cores
+    // Graphics cards and the like by name (devices.h); empty: every graphics card there is; {"none"}: the processor
+    // alone.
+    std::vector<std::string> devices;
+    std::vector<std::string> rpc_servers;  // "host:port" of other machines whose memory counts as devices
+    uint64_t vram_bytes = 0;               // of all devices together; 0: what is free there, less a margin
+    std::optional<uint32_t> gpu_layers;    // layers on devices, the last ones first, the output counting as one; empty:
+                                           // as many as fit
     std::string profile_file;  // saved rates of this machine (placement/machine.h); empty, or none there: assumed ones
     // That the KV cache may have. Any but f16 changes results, so auto uses them only where somebody allowed it.
     std::vector<placement::CacheType> cache_types = {placement::CacheType::kF16};
@@ -100,6 +107,16 @@ struct Report {
     int64_t wait_us = 0;           // the computation stood still for reads
     storage::ReadCounters reads;   // streaming only; loading is in load_reads
     storage::ReadCounters load_reads;
+
+    // Devices beside the processor.
+    std::vector<std::string> devices;       // in use: "Vulkan0 (NVIDIA H200)"
+    uint32_t gpu_layers = 0;                // libllama's count, the output as one more
+    uint64_t device_weight_bytes = 0;       // weights that stay in devices' memory, whole layers of experts among them
+    uint64_t device_slot_bytes = 0;         // device slots for other layers' experts
+    uint64_t device_demands = 0;            // (pass, layer, expert) of layers with device slots
+    uint64_t device_hits = 0;               // of those, in a device slot already
+    uint64_t device_uploaded_bytes = 0;     // experts, into device slots or through the device
+    uint64_t device_batches_in_pieces = 0;  // (pass, layer) whose experts did not fit the device slots at once
 
     // One line per streamed or deliberately resident group: "48 expert tensors streamed", "blk.0.x: resident, read by
     // ADD".

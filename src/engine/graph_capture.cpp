@@ -1,6 +1,7 @@
 #include "engine/graph_capture.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace hypura::engine {
 namespace {
@@ -19,11 +20,13 @@ void make_resident(CapturedWeight& weight, std::string reason) {
     weight.other_reader = std::move(reason);
 }
 
-void merge_use(CapturedWeight& weight, const ggml_tensor& node, WeightUse use, uint32_t ids_occurrence) {
+void merge_use(CapturedWeight& weight, const ggml_tensor& node, WeightUse use,
+               const std::optional<uint32_t>& ids_occurrence) {
     if (use == WeightUse::kOther) return make_resident(weight, ggml_op_name(node.op));
     if (use != weight.use) return make_resident(weight, "readers of different kinds");
     if (use != WeightUse::kExperts) return;
-    if (weight.ids_name != node.src[2]->name || weight.ids_occurrence != ids_occurrence)
+    if (!ids_occurrence) return make_resident(weight, "copies of one of several routings");
+    if (weight.ids_name != original_name(node.src[2]) || weight.ids_occurrence != *ids_occurrence)
         make_resident(weight, "routed by more than one tensor");
 }
 
@@ -44,6 +47,21 @@ const ggml_tensor* norm_of(const ggml_tensor* input) {
 
 }  // namespace
 
+std::string_view original_name(const ggml_tensor* tensor) {
+    const std::string_view name(tensor->name);
+    const size_t first = name.find('#');
+    const size_t last = name.rfind('#');
+    const bool copied = tensor->op == GGML_OP_NONE && first != std::string_view::npos && first != last;
+    return copied ? name.substr(first + 1, last - first - 1) : name;
+}
+
+bool is_copy(const ggml_tensor* tensor) { return original_name(tensor).size() != std::strlen(tensor->name); }
+
+bool is_on_host(const ggml_tensor* tensor) {
+    ggml_backend_buffer_t const buffer = tensor->view_src != nullptr ? tensor->view_src->buffer : tensor->buffer;
+    return buffer == nullptr || ggml_backend_buffer_is_host(buffer);
+}
+
 // Sorting, softmax, bias and views all have the tensor that they work on as their first source.
 RouterTrace trace_router(const ggml_tensor* ids, int64_t experts) {
     const ggml_tensor* node = ids;
@@ -62,6 +80,7 @@ void GraphCapture::begin_pass() {
     order_this_pass_.clear();
     occurrence_this_pass_.clear();
     i32_names_this_pass_.clear();
+    last_i32_.clear();
     for (Entry& entry : weights_) entry.readers_this_pass = 0;
 }
 
@@ -79,22 +98,42 @@ bool GraphCapture::ask(ggml_tensor* node) {
 bool GraphCapture::computed(ggml_tensor*) { return false; }
 
 void GraphCapture::note_i32(const ggml_tensor* node) {
+    last_i32_[node->name] = node;
     uint32_t& count = i32_names_this_pass_[node->name];
     occurrence_this_pass_.emplace(node, count++);
     i32_names_[node->name] = std::max(i32_names_[node->name], count);
 }
 
+// Of a copy nobody knows which of several nodes of one name it copies.
+std::optional<uint32_t> GraphCapture::occurrence_of(const ggml_tensor* ids) const {
+    if (const auto found = occurrence_this_pass_.find(ids); found != occurrence_this_pass_.end()) return found->second;
+    const auto named = i32_names_this_pass_.find(original_name(ids));
+    if (is_copy(ids) && named != i32_names_this_pass_.end() && named->second > 1) return std::nullopt;
+    return 0;
+}
+
+const ggml_tensor* GraphCapture::original_ids(const ggml_tensor* ids) const {
+    const auto original = is_copy(ids) ? last_i32_.find(original_name(ids)) : last_i32_.end();
+    return original == last_i32_.end() ? ids : original->second;
+}
+
 void GraphCapture::note_reader(ggml_tensor* node, int source_index, ggml_tensor* weight) {
-    const auto found = infos_.find(std::string_view(weight->name));
+    const auto found = infos_.find(original_name(weight));
     if (weight->op != GGML_OP_NONE || found == infos_.end()) return;
+    Entry& entry = entry_for(*found->second);
+    if (is_copy(weight)) return make_resident(entry.weight, "another device");
+    if (!is_on_host(weight)) {
+        if (!std::ranges::contains(entry.weight.on_device, weight)) entry.weight.on_device.push_back(weight);
+        return;
+    }
     const WeightUse use = use_as(*node, source_index, *weight);
-    const uint32_t ids_occurrence = use == WeightUse::kExperts ? occurrence_this_pass_[node->src[2]] : 0;
-    Entry& entry = entry_for(*found->second, weight);
-    if (entry.weight.readers == 0) {
-        entry.weight.use = use;
-        entry.weight.ids_name = use == WeightUse::kExperts ? node->src[2]->name : "";
-        entry.weight.ids_occurrence = ids_occurrence;
-        if (use == WeightUse::kExperts) entry.weight.router = trace_router(node->src[2], weight->ne[2]);
+    const auto ids_occurrence = use == WeightUse::kExperts ? occurrence_of(node->src[2]) : std::optional<uint32_t>(0);
+    if (entry.weight.tensor == nullptr) {
+        entry.weight.tensor = weight;
+        if (entry.weight.other_reader.empty()) entry.weight.use = use;
+        entry.weight.ids_name = use == WeightUse::kExperts ? original_name(node->src[2]) : "";
+        entry.weight.ids_occurrence = ids_occurrence.value_or(0);
+        if (use == WeightUse::kExperts) entry.weight.router = trace_router(original_ids(node->src[2]), weight->ne[2]);
     }
     // A tied embedding is two libllama tensors over the same bytes: rebinding one would leave the other behind.
     if (entry.weight.tensor != weight) make_resident(entry.weight, "used under two names");
@@ -103,13 +142,9 @@ void GraphCapture::note_reader(ggml_tensor* node, int source_index, ggml_tensor*
     if (use == WeightUse::kDense) order_this_pass_.push_back(weight);
 }
 
-GraphCapture::Entry& GraphCapture::entry_for(const gguf::TensorInfo& info, ggml_tensor* weight) {
+GraphCapture::Entry& GraphCapture::entry_for(const gguf::TensorInfo& info) {
     const auto [position, is_new] = index_.emplace(&info, weights_.size());
-    if (is_new) {
-        Entry& entry = weights_.emplace_back();
-        entry.weight.info = &info;
-        entry.weight.tensor = weight;
-    }
+    if (is_new) weights_.emplace_back().weight.info = &info;
     return weights_[position->second];
 }
 

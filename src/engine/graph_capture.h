@@ -11,7 +11,9 @@
 #include "gguf/model_file.h"
 
 #include <map>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace hypura::engine {
@@ -25,12 +27,21 @@ struct RouterTrace {
     const ggml_tensor* input = nullptr;   // [embedding, tokens] of this graph
 };
 
+// Where a graph is cut between devices, the scheduler copies a tensor "NAME" into one named "BACKEND#NAME#COPY": the
+// name of what was copied; any other tensor's own name.
+std::string_view original_name(const ggml_tensor* tensor);
+bool is_copy(const ggml_tensor* tensor);
+
+// In the host's memory, mapped or allocated.
+bool is_on_host(const ggml_tensor* tensor);
+
 // Follows the graph back from an ids tensor. It serves guesses only: a graph that is built differently yields nothing.
 RouterTrace trace_router(const ggml_tensor* ids, int64_t experts);
 
 struct CapturedWeight {
     const gguf::TensorInfo* info = nullptr;
-    ggml_tensor* tensor = nullptr;  // libllama's, valid as long as its model
+    ggml_tensor* tensor = nullptr;        // libllama's, valid as long as its model; null: none of the host's is read
+    std::vector<ggml_tensor*> on_device;  // the same weight in devices' memory: tied embeddings are in both
     WeightUse use = WeightUse::kOther;
     std::string ids_name;         // kExperts: the I32 node whose value routes
     uint32_t ids_occurrence = 0;  // names repeat within a graph (grovemoe routes twice a layer): the how-manieth
@@ -60,14 +71,17 @@ private:
         uint32_t readers_this_pass = 0;
     };
     void note_i32(const ggml_tensor* node);
+    std::optional<uint32_t> occurrence_of(const ggml_tensor* ids) const;
+    const ggml_tensor* original_ids(const ggml_tensor* ids) const;
     void note_reader(ggml_tensor* node, int source_index, ggml_tensor* weight);
-    Entry& entry_for(const gguf::TensorInfo& info, ggml_tensor* weight);
+    Entry& entry_for(const gguf::TensorInfo& info);
 
     std::map<std::string, const gguf::TensorInfo*, std::less<>> infos_;
     std::vector<Entry> weights_;
     std::map<const gguf::TensorInfo*, size_t> index_;
     std::map<const ggml_tensor*, uint32_t> occurrence_this_pass_;       // of I32 nodes, among those of the same name
     std::map<std::string, uint32_t, std::less<>> i32_names_this_pass_;  // and how many have it
+    std::map<std::string, const ggml_tensor*, std::less<>> last_i32_;   // of that name
     std::map<std::string, uint32_t, std::less<>> i32_names_;            // most in one pass
     std::vector<ggml_tensor*> order_this_pass_;
     std::vector<ggml_tensor*> dense_order_;

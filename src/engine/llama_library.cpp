@@ -29,6 +29,8 @@ void start_llama() {
     });
 }
 
+void on_ggml_abort(void (*handler)(const char* reason)) { ggml_set_abort_callback(handler); }
+
 BackendHandle start_backend(ggml_backend_dev_t device, uint32_t threads) {
     BackendHandle backend(ggml_backend_dev_init(device, nullptr));
     if (backend == nullptr) return backend;

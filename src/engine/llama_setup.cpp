@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
+#include <string>
 #include <vector>
 
 namespace hypura::engine {
@@ -35,11 +37,24 @@ uint32_t logits_row(const Runtime& runtime) {
     return embedding == nullptr ? 0 : static_cast<uint32_t>(embedding->shape[1]);
 }
 
-llama_model_params model_params(llama_load_mode load_mode, bool repack) {
-    static ggml_backend_dev_t no_devices[] = {nullptr};
+// Routed experts, as one pattern over tensor names: those of all layers are called alike.
+std::string expert_pattern(const Runtime& runtime) {
+    std::set<std::string> names;
+    for (const gguf::TensorInfo& tensor : runtime.file.tensors) {
+        const gguf::TensorPlace place = gguf::tensor_place(tensor.name);
+        if (place.role == gguf::TensorRole::kExpert && tensor.shape[2] == runtime.shape.experts)
+            names.insert(tensor.name.substr(tensor.name.find('.', tensor.name.find('.') + 1) + 1));
+    }
+    std::string pattern;
+    for (const std::string& name : names) pattern += (pattern.empty() ? "" : "|") + name;
+    return names.empty() ? "" : "^blk\\.[0-9]+\\.(" + pattern + ")$";
+}
+
+llama_model_params model_params(llama_load_mode load_mode, bool repack, uint32_t gpu_layers,
+                                std::vector<ggml_backend_dev_t>& devices) {
     llama_model_params params = llama_model_default_params();
-    params.devices = no_devices;
-    params.n_gpu_layers = 0;
+    params.devices = devices.data();
+    params.n_gpu_layers = static_cast<int32_t>(gpu_layers);
     params.load_mode = load_mode;
     params.lazy_mode = LLAMA_LAZY_MODE_OFF;
     params.use_extra_bufts = repack;
@@ -73,7 +88,13 @@ Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths,
                         bool repack) {
     start_llama();
     take_llama_complaints();
-    const llama_model_params params = model_params(load_mode, repack);
+    std::vector<ggml_backend_dev_t> devices = runtime.devices;
+    devices.push_back(nullptr);
+    llama_model_params params = model_params(load_mode, repack, runtime.device_plan.gpu_layers, devices);
+    // Streamed experts stay in the view, where they cost nothing, until their slots are made.
+    const std::string experts = runtime.view && !runtime.devices.empty() ? expert_pattern(runtime) : "";
+    const llama_model_tensor_buft_override overrides[] = {{experts.c_str(), ggml_backend_cpu_buffer_type()}, {}};
+    if (!experts.empty()) params.tensor_buft_overrides = overrides;
     std::vector<const char*> names;
     names.reserve(paths.size());
     for (const std::string& path : paths) names.push_back(path.c_str());
@@ -99,6 +120,7 @@ Status make_context(Runtime& runtime, const EngineOptions& options, uint32_t bat
     params.abort_callback = EvalSwitch::on_abort;
     params.abort_callback_data = &runtime.eval;
     params.no_perf = true;
+    if (runtime.view) params.op_offload = false;    // would copy a weight by its shape: slots have none
     params.pooling_type = LLAMA_POOLING_TYPE_NONE;  // rows of tokens; EmbeddingRequest pools them itself
     params.embeddings = !llama_model_has_decoder(runtime.model.get());  // encoders have nothing else to give
     runtime.context.reset();

@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "engine/devices.h"
 #include "engine/llama_library.h"
 #include "hardware/disk_info.h"
 #include "hardware/memory.h"
@@ -45,25 +46,12 @@ constexpr uint64_t kUploadBytes = 64 * kMiB;
 // are slow with.
 constexpr int kWeightPattern = 0x2C;
 
-std::string kind_of(ggml_backend_dev_t device) {
-    switch (ggml_backend_dev_type(device)) {
-        case GGML_BACKEND_DEVICE_TYPE_CPU:
-            return "cpu";
-        case GGML_BACKEND_DEVICE_TYPE_GPU:
-            return "gpu";
-        case GGML_BACKEND_DEVICE_TYPE_IGPU:
-            return "igpu";
-        default:
-            return "accelerator";
-    }
-}
-
 placement::ComputeDevice describe(ggml_backend_dev_t device) {
     ggml_backend_dev_props props{};
     ggml_backend_dev_get_props(device, &props);
     return {.name = props.name,
             .description = props.description == nullptr ? "" : props.description,
-            .kind = kind_of(device),
+            .kind = std::string(device_kind(device)),
             .free_bytes = props.memory_free,
             .total_bytes = props.memory_total};
 }

@@ -7,11 +7,16 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace hypura::engine {
 
 // Devices as libggml lists them, the processor first, with free memory and without rates.
 std::vector<placement::ComputeDevice> list_devices();
+
+// Makes the memory of `servers` ("host:port", each a ggml-rpc-server) devices like any other. Idempotent.
+// kUnsupportedHost where ggml's RPC backend is not installed; kInvalidArgument where a server does not answer.
+Status add_remote_devices(const std::vector<std::string>& servers);
 
 // What measured rates depend on beside the hardware: "ggml 0.9.11".
 std::string library_versions();

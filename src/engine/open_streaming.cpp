@@ -1,5 +1,6 @@
 // Streaming: view, capture, plan, load, bind.
 #include "base/bytes.h"
+#include "engine/device_share.h"
 #include "engine/graph_capture.h"
 #include "engine/llama_library.h"
 #include "engine/pass.h"
@@ -48,15 +49,44 @@ Result<std::unique_ptr<storage::BlockReader>> make_reader(const gguf::ModelFile&
     return std::make_unique<storage::BlockReader>(std::move(raw), std::move(files));
 }
 
-// Lets libllama build the graphs of a single token and of a batch, without computing them.
+// A graph on several devices comes in parts, and the abort flag would end it with the first: it is computed, over
+// zeros, and only the products of experts are left out.
+class WithoutExperts final : public EvalObserver {
+public:
+    explicit WithoutExperts(GraphCapture& capture) : capture_(capture) {}
+
+    bool ask(ggml_tensor* node) override {
+        capture_.ask(node);
+        if (node->op == GGML_OP_MUL_MAT_ID) {
+            node->op = GGML_OP_NONE;
+            emptied_.push_back(node);
+        }
+        return false;
+    }
+    bool computed(ggml_tensor*) override { return true; }
+    // libllama reuses graphs.
+    void end_pass() {
+        for (ggml_tensor* node : emptied_) node->op = GGML_OP_MUL_MAT_ID;
+        emptied_.clear();
+    }
+
+private:
+    GraphCapture& capture_;
+    std::vector<ggml_tensor*> emptied_;
+};
+
+// Lets libllama build the graphs of a single token and of a batch, without computing them if that can be had.
 Status capture_graphs(Runtime& runtime, GraphCapture& capture) {
     const std::vector<Token> tokens(std::min(runtime.report.batch_tokens, 4U), 0);
-    runtime.eval.observer = &capture;
-    runtime.eval.abort = true;
+    WithoutExperts without_experts(capture);
+    const bool several_devices = !runtime.devices.empty();
+    runtime.eval.observer = several_devices ? static_cast<EvalObserver*>(&without_experts) : &capture;
+    runtime.eval.abort = !several_devices;
     for (const size_t count : {size_t{1}, tokens.size()}) {
         for (const Pass pass : passes_of(*runtime.model)) {
             capture.begin_pass();
             run_batch(runtime, pass, pass_of(std::span(tokens).first(count), 0, true));
+            without_experts.end_pass();
         }
     }
     runtime.eval.abort = false;
@@ -72,6 +102,11 @@ Status capture_graphs(Runtime& runtime, GraphCapture& capture) {
 // elsewhere.
 Status check_mapping(const Runtime& runtime, const GraphCapture& capture) {
     for (const CapturedWeight& weight : capture.weights()) {
+        if (weight.tensor == nullptr && !weight.on_device.empty()) continue;
+        if (weight.tensor == nullptr)
+            return fail(ErrorCode::kUnsupportedModel,
+                        "{}: libllama copies {} between devices instead of computing where it lies; use --device none",
+                        runtime.file.parts[0].path, weight.info->name);
         const std::byte* const expected = runtime.view->part_memory(weight.info->part) + weight.info->file_offset;
         if (weight.tensor->data != expected)
             return fail(ErrorCode::kUnsupportedHost,
@@ -84,6 +119,7 @@ Status check_mapping(const Runtime& runtime, const GraphCapture& capture) {
 struct Candidate {
     GraphCapture capture;
     StreamLayout layout;
+    DeviceShare share;
     placement::StreamProblem problem;
     uint64_t context_bytes = 0;
     uint64_t process_bytes = 0;  // memory of the process before there was a context
@@ -121,12 +157,13 @@ Result<Candidate> try_batch(Runtime& runtime, const EngineOptions& options, uint
     runtime.context.reset();
     HYPURA_ASSIGN(const hardware::ProcessMemory before, hardware::process_memory());
     HYPURA_TRY(make_context_within_budget(runtime, options, batch_tokens, before));
-    Candidate candidate{GraphCapture(runtime.file), {}, {}, 0, before.anonymous_bytes};
+    Candidate candidate{GraphCapture(runtime.file), {}, {}, {}, 0, before.anonymous_bytes};
     HYPURA_TRY(capture_graphs(runtime, candidate.capture));
     HYPURA_TRY(check_mapping(runtime, candidate.capture));
     HYPURA_ASSIGN(const hardware::ProcessMemory after, hardware::process_memory());
     candidate.context_bytes = after.data_bytes - std::min(after.data_bytes, before.data_bytes);
     candidate.layout = lay_out(candidate.capture, files);
+    candidate.share = share_out_devices(runtime, options, candidate.layout);
     candidate.problem =
         stream_problem(candidate.layout, batch_tokens, static_cast<uint32_t>(runtime.shape.experts_used));
     return candidate;
@@ -189,6 +226,7 @@ Status load_weights(Runtime& runtime, const EngineOptions& options, const Stream
         if (options.on_load) options.on_load({done, total});
     };
     HYPURA_TRY(load_resident(*runtime.view, resident_tensors(layout, plan), *reader, progress));
+    HYPURA_TRY(load_on_devices(layout.device, *reader, progress));
     runtime.report.load_reads = reader->counters();
     return {};
 }
@@ -205,6 +243,7 @@ void describe(Report& report, const Candidate& candidate, const placement::Strea
     if (streamed > 0)
         report.notes.push_back(std::format("{} of {} dense matrices are streamed", streamed, layout.dense.size()));
     report.notes.insert(report.notes.end(), layout.notes.begin(), layout.notes.end());
+    for (const DeviceWeight& weight : layout.device) report.device_weight_bytes += weight.info->size_bytes;
     report.resident_bytes = plan.resident_bytes;
     report.slot_bytes = plan.slot_bytes;
     report.context_bytes = candidate.context_bytes;
@@ -220,11 +259,14 @@ Status open_streaming(Runtime& runtime, const EngineOptions& options) {
     HYPURA_ASSIGN(runtime.reader, make_reader(runtime.file, options, true));
     HYPURA_ASSIGN(Candidate candidate, fit_batch(runtime, options, runtime.reader->files()));
     HYPURA_ASSIGN(placement::StreamPlan plan, placement::plan_streaming(candidate.problem));
+    HYPURA_ASSIGN(const std::vector<DeviceBank*> banks, make_banks(runtime, candidate.share, candidate.layout));
+    // Experts that moved to a device give the scheduler another graph to reserve memory for.
+    if (!runtime.banks.empty()) HYPURA_TRY(make_context(runtime, options, runtime.report.batch_tokens));
     HYPURA_TRY(load_weights(runtime, options, candidate.layout, plan));
-    HYPURA_ASSIGN(
-        runtime.streamer,
-        WeightStreamer::create(candidate.layout, plan, candidate.capture.dense_order(), *runtime.view, *runtime.reader,
-                               static_cast<uint32_t>(llama_n_threads(runtime.context.get()))));
+    HYPURA_ASSIGN(runtime.streamer,
+                  WeightStreamer::create(candidate.layout, plan, candidate.capture.dense_order(), *runtime.view,
+                                         *runtime.reader, static_cast<uint32_t>(llama_n_threads(runtime.context.get())),
+                                         banks, slot_memory(runtime, banks)));
     runtime.eval.observer = runtime.streamer.get();
     describe(runtime.report, candidate, plan);
     return {};

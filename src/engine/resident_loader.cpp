@@ -1,7 +1,9 @@
 #include "engine/resident_loader.h"
 
 #include "base/bytes.h"
+#include "base/memory_region.h"
 
+#include <ggml-backend.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -76,7 +78,84 @@ Status read_all(storage::BlockReader& reader, std::span<const storage::BlockRead
     return {};
 }
 
+constexpr uint64_t kPageBytes = 4096;
+constexpr size_t kBounceBuffers = 8;
+
+// A stretch of a weight on its way to a device.
+struct Stretch {
+    const DeviceWeight* weight = nullptr;
+    uint64_t begin = 0;  // within the tensor
+    uint64_t bytes = 0;
+};
+
+std::vector<Stretch> cut_into_stretches(std::span<const DeviceWeight> weights) {
+    constexpr uint64_t kStretchBytes = kBounceBytes / kBounceBuffers;
+    std::vector<Stretch> stretches;
+    for (const DeviceWeight& weight : weights)
+        for (uint64_t at = 0; at < weight.info->size_bytes; at += kStretchBytes)
+            stretches.push_back({&weight, at, std::min(kStretchBytes, weight.info->size_bytes - at)});
+    return stretches;
+}
+
+// Buffers that direct reads can fill without a copy: a stretch begins at the residue of its place in the file.
+class Bounce {
+public:
+    static Result<Bounce> create() {
+        Bounce bounce;
+        HYPURA_ASSIGN(bounce.memory_, MemoryRegion::reserve(kBufferBytes * kBounceBuffers));
+        return bounce;
+    }
+    std::byte* place_for(const Stretch& stretch, size_t buffer) const {
+        const uint64_t offset = stretch.weight->info->file_offset + stretch.begin;
+        return memory_.data() + kBufferBytes * buffer + storage::BlockReader::kSlackBytes + offset % kPageBytes;
+    }
+
+private:
+    static constexpr uint64_t kBufferBytes =
+        kBounceBytes / kBounceBuffers + 2 * storage::BlockReader::kSlackBytes + kPageBytes;
+    Bounce() = default;
+    MemoryRegion memory_;
+};
+
 }  // namespace
+
+Status load_on_devices(std::span<const DeviceWeight> weights, storage::BlockReader& reader,
+                       const std::function<void(uint64_t, uint64_t)>& progress) {
+    if (weights.empty()) return {};
+    HYPURA_ASSIGN(const Bounce bounce, Bounce::create());
+    const std::vector<Stretch> stretches = cut_into_stretches(weights);
+    uint64_t total_bytes = 0, done_bytes = 0;
+    for (const Stretch& stretch : stretches) total_bytes += stretch.bytes;
+    std::vector<size_t> in_buffer(kBounceBuffers);
+    std::vector<size_t> free_buffers;
+    for (size_t i = kBounceBuffers; i-- > 0;) free_buffers.push_back(i);
+    std::vector<storage::BlockCompletion> finished;
+    for (size_t next = 0; next < stretches.size() || reader.outstanding() > 0;) {
+        for (; next < stretches.size() && !free_buffers.empty(); ++next) {
+            const Stretch& stretch = stretches[next];
+            const size_t buffer = free_buffers.back();
+            free_buffers.pop_back();
+            in_buffer[buffer] = next;
+            const gguf::TensorInfo& info = *stretch.weight->info;
+            const storage::BlockRead read{info.part,     info.file_offset + stretch.begin,
+                                          stretch.bytes, bounce.place_for(stretch, buffer),
+                                          buffer,        info.name};
+            HYPURA_TRY(reader.submit(std::span(&read, 1)));
+        }
+        finished.clear();
+        HYPURA_TRY(reader.collect(finished, true));
+        for (const storage::BlockCompletion& block : finished) {
+            HYPURA_TRY(block.status);
+            const Stretch& stretch = stretches[in_buffer[block.tag]];
+            ggml_backend_tensor_set(stretch.weight->tensor, bounce.place_for(stretch, block.tag), stretch.begin,
+                                    stretch.bytes);
+            done_bytes += stretch.bytes;
+            free_buffers.push_back(block.tag);
+        }
+        if (progress) progress(done_bytes, total_bytes);
+    }
+    return {};
+}
 
 Status load_resident(const ModelView& view, std::span<const gguf::TensorInfo* const> tensors,
                      storage::BlockReader& reader, const std::function<void(uint64_t, uint64_t)>& progress) {

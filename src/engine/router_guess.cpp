@@ -27,8 +27,9 @@ bool is_float(const ggml_tensor* tensor) { return tensor == nullptr || tensor->t
 Status RouterGuess::make(ExpertCompute& compute, const RouterTrace& here, const RouterTrace& next,
                          const ggml_tensor* input, size_t top_k) {
     clear();
-    if (next.weight == nullptr || input == nullptr || input->type != GGML_TYPE_F32 || !is_float(here.norm) ||
-        !is_float(next.norm) || ggml_nrows(input) > kMostTokens || input->ne[0] != next.weight->ne[0])
+    if (next.weight == nullptr || input == nullptr || !is_on_host(input) || input->type != GGML_TYPE_F32 ||
+        !is_float(here.norm) || !is_float(next.norm) || ggml_nrows(input) > kMostTokens ||
+        input->ne[0] != next.weight->ne[0])
         return {};
     rescale(here, next, input);
     HYPURA_ASSIGN(const std::span<const float> scores, compute.project(next.weight, inputs_));

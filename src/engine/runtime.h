@@ -2,15 +2,20 @@
 // folder.
 #pragma once
 
+#include "engine/device_bank.h"
+#include "engine/device_stream.h"
+#include "engine/devices.h"
 #include "engine/engine.h"
 #include "engine/eval_observer.h"
 #include "engine/llama_handles.h"
 #include "engine/model_view.h"
 #include "engine/weight_streamer.h"
+#include "placement/device_plan.h"
 #include "storage/reader.h"
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 namespace hypura::engine {
 
@@ -25,9 +30,14 @@ struct Runtime {
     residency::CacheObserver* observer = nullptr;  // kStream only; not owned
     EvalSwitch eval;
 
+    std::vector<ggml_backend_dev_t> devices;  // beside the processor; empty: none
+    placement::DevicePlan device_plan;        // what of the model they hold
+
     std::optional<ModelView> view;  // kStream only
     ModelHandle model;
     ContextHandle context;
+    std::vector<std::unique_ptr<DeviceStream>> device_streams;  // kStream only, as the banks
+    std::vector<std::unique_ptr<DeviceBank>> banks;             // of the groups that have device slots
     std::unique_ptr<storage::BlockReader> reader;
     std::unique_ptr<WeightStreamer> streamer;
 };

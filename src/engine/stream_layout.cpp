@@ -84,7 +84,7 @@ std::vector<std::vector<CapturedWeight>> routed_together(const std::vector<Captu
     std::vector<std::vector<CapturedWeight>> groups;
     std::map<std::pair<std::string, uint32_t>, size_t> index;
     for (const CapturedWeight& weight : weights) {
-        if (weight.use != WeightUse::kExperts) continue;
+        if (weight.use != WeightUse::kExperts || weight.tensor == nullptr) continue;
         const auto [found, is_new] = index.emplace(std::pair(weight.ids_name, weight.ids_occurrence), groups.size());
         if (is_new) groups.emplace_back();
         groups[found->second].push_back(weight);
@@ -102,6 +102,9 @@ std::string resident_note(const CapturedWeight& weight) {
 StreamLayout lay_out(const GraphCapture& capture, std::span<const storage::DirectFile> files) {
     StreamLayout layout;
     for (const CapturedWeight& weight : capture.weights()) {
+        for (ggml_tensor* tensor : weight.on_device) layout.device.push_back({tensor, weight.info});
+        const bool device_alone = weight.tensor == nullptr && !weight.on_device.empty();
+        if (device_alone) continue;
         if (weight.use == WeightUse::kDense)
             layout.dense.push_back(lay_out_dense(weight, files));
         else if (weight.use == WeightUse::kOther)

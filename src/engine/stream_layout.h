@@ -41,10 +41,17 @@ struct DenseLayout {
     uint64_t slot_bytes = 0;
 };
 
+// A weight that lies whole in a device's memory, and is loaded there.
+struct DeviceWeight {
+    ggml_tensor* tensor = nullptr;
+    const gguf::TensorInfo* info = nullptr;
+};
+
 struct StreamLayout {
     std::vector<ExpertGroupLayout> groups;  // in reading order
     std::vector<DenseLayout> dense;         // in reading order
     std::vector<CapturedWeight> fixed;
+    std::vector<DeviceWeight> device;
     std::vector<std::string> notes;  // why large weights stay in memory
 };
 

@@ -20,6 +20,7 @@ struct VerifyRun {
     uint64_t slot_bytes = 0;
     uint64_t logits_compared = 0;
     uint64_t logits_different = 0;
+    double largest_error = 0;         // of a logit, as a share of the largest one of its row
     size_t first_difference_row = 0;  // meaningful when logits_different > 0
     Report report;                    // of the streaming engine
 };
@@ -27,10 +28,14 @@ struct VerifyRun {
 struct VerifyResult {
     std::vector<VerifyRun> runs;  // smallest pool first, then the given budget if there is one
     bool identical() const;
+    // Identical, or with devices, whose arithmetic differs from the processor's: no error above kDeviceTolerance.
+    bool passed() const;
 };
+inline constexpr double kDeviceTolerance = 2e-3;
 
 // Runs one sequence of random tokens (a prompt batch, single tokens, small batches) through plain libllama and through
-// streaming at the smallest workable pool and at the given budget; compares every logit bit for bit. Needs no
+// streaming at the smallest workable pool and at the given budget; compares every logit bit for bit. Devices that the
+// options name take part in the streaming side alone. Needs no
 // vocabulary in the model.
 Result<VerifyResult> verify(const VerifyOptions& options);
 

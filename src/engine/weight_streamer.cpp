@@ -39,13 +39,15 @@ Result<std::unique_ptr<WeightStreamer>> WeightStreamer::create(const StreamLayou
                                                                const placement::StreamPlan& plan,
                                                                const std::vector<ggml_tensor*>& dense_order,
                                                                const ModelView& view, storage::BlockReader& reader,
-                                                               uint32_t threads) {
-    HYPURA_ASSIGN(auto cache, residency::SlotCache::create(slot_classes(plan), all_pages(layout, plan), reader));
+                                                               uint32_t threads, std::span<DeviceBank* const> banks,
+                                                               const residency::SlotMemory& memory) {
+    HYPURA_ASSIGN(auto cache,
+                  residency::SlotCache::create(slot_classes(plan), all_pages(layout, plan), reader, memory));
     HYPURA_ASSIGN(auto compute, ExpertCompute::create(threads));
     std::unique_ptr<WeightStreamer> streamer(new WeightStreamer(std::move(cache), std::move(compute)));
     streamer->view_ = &view;
     streamer->note_resident(layout, plan);
-    streamer->bind_groups(layout, plan);
+    streamer->bind_groups(layout, plan, banks);
     streamer->bind_dense(layout, plan, dense_order);
     return streamer;
 }
@@ -58,11 +60,13 @@ WeightStreamer::~WeightStreamer() {
 
 void WeightStreamer::note_resident(const StreamLayout& layout, const placement::StreamPlan& plan) {
     for (const CapturedWeight& weight : layout.fixed) resident_.insert(weight.tensor);
+    for (const DeviceWeight& weight : layout.device) resident_.insert(weight.tensor);
     for (size_t d = 0; d < layout.dense.size(); ++d)
         if (!plan.dense_streamed[d]) resident_.insert(layout.dense[d].part.tensor);
 }
 
-void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::StreamPlan& plan) {
+void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::StreamPlan& plan,
+                                 std::span<DeviceBank* const> banks) {
     const size_t tensors_bytes = ggml_tensor_overhead() * (layout.groups.size() + 1);
     index_context_ = ggml_init({.mem_size = tensors_bytes, .mem_buffer = nullptr, .no_alloc = true});
     HYPURA_CHECK(index_context_ != nullptr);
@@ -74,14 +78,15 @@ void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::St
         group.first_page = next_page;
         group.experts = source.experts;
         group.readers = source.readers;
-        if (resident_.contains(source.router.weight)) group.router = source.router;
-        if (!resident_.contains(group.router.norm)) group.router.norm = nullptr;
+        group.bank = banks.empty() ? nullptr : banks[g];
+        if (resident_.contains(source.router.weight) && is_on_host(source.router.weight)) group.router = source.router;
+        if (!resident_.contains(group.router.norm) || !is_on_host(group.router.norm)) group.router.norm = nullptr;
         group.next = g + 1 < groups_.size() ? &groups_[g + 1] : nullptr;
         group.index = make_index_tensor();
         for (size_t slice = 0; slice < source.parts.size(); ++slice)
             parts_.emplace(source.parts[slice].tensor, ExpertPart{&group, slice});
         bind_router(source, group);
-        bind_experts(source, plan.expert_class[g]);
+        if (group.bank == nullptr) bind_experts(source, plan.expert_class[g]);
         next_page += source.experts;
     }
 }
@@ -191,10 +196,12 @@ bool WeightStreamer::sources_are_in_memory(const ggml_tensor* node, int first_so
     return true;
 }
 
-// Streamed, or in a part of the view that nothing was loaded into.
+// Streamed, or in a part of the view, or of a device, that nothing was loaded into. The address alone does not tell:
+// libllama gives parts of the view back that hold none of the host's weights, and others may get that memory.
 bool WeightStreamer::is_unloaded_weight(const ggml_tensor* source) const {
-    if (source->op != GGML_OP_NONE || resident_.contains(source)) return false;
-    return view_->contains(source->data) || parts_.contains(source) || dense_.contains(source);
+    if (source->op != GGML_OP_NONE || source->buffer == nullptr || resident_.contains(source)) return false;
+    if (ggml_backend_buffer_get_usage(source->buffer) != GGML_BACKEND_BUFFER_USAGE_WEIGHTS) return false;
+    return !is_on_host(source) || view_->contains(source->data) || parts_.contains(source) || dense_.contains(source);
 }
 
 // The scheduler computes a node that it cut at, even after a failure: an empty operation does no harm.
@@ -226,6 +233,7 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     if (routed == nullptr) return {};
     Group& group = *routed;
     HYPURA_TRY(read_ids(group, ids));
+    if (group.bank != nullptr) return route_on_device(group, ids);
     judge_guesses(group);
     pin_distinct(group);
     withdraw_wrong_guesses(group);
@@ -288,8 +296,14 @@ Status WeightStreamer::read_ids(Group& group, const ggml_tensor* ids) {
     const auto columns = static_cast<size_t>(ids->ne[0]);
     const auto rows = static_cast<size_t>(ids->ne[1]);
     group.ids.resize(columns * rows);
+    // From a device one read of everything, gaps included, is far cheaper than one a row.
+    raw_ids_.resize(ggml_nbytes(ids));
+    if (group.bank != nullptr && !is_on_host(ids))
+        group.bank->stream().read(ids, raw_ids_.data(), raw_ids_.size());
+    else
+        ggml_backend_tensor_get(ids, raw_ids_.data(), 0, raw_ids_.size());
     for (size_t row = 0; row < rows; ++row)
-        ggml_backend_tensor_get(ids, &group.ids[row * columns], row * ids->nb[1], columns * sizeof(int32_t));
+        std::memcpy(&group.ids[row * columns], &raw_ids_[row * ids->nb[1]], columns * sizeof(int32_t));
     const auto experts = static_cast<int32_t>(group.experts);
     for (int32_t id : group.ids)
         if (id < 0 || id >= experts)
@@ -325,13 +339,14 @@ void WeightStreamer::fill_index(Group& group, const ggml_tensor* ids) {
 // True: the node waits for experts, and computed() has to do its work.
 bool WeightStreamer::redirect_to_slots(ggml_tensor* node, const ExpertPart& part) {
     Group& group = *part.group;
-    if (group.readers_left == 0 || group.routed_by != node->src[2]) {
+    if (!is_routing(group, node->src[2])) {
         give_up(fail(ErrorCode::kUnsupportedModel, "{}: its experts are read before they are routed; use --mode mmap",
                      node->src[0]->name));
         return skip(node);
     }
     if (!sources_are_in_memory(node, 1)) return skip(node);
     --group.readers_left;
+    if (group.bank != nullptr) return redirect_on_device(node, part);
     Result<bool> ready = all_here(part);
     if (!ready) {
         give_up(std::unexpected(std::move(ready).error()));
@@ -355,6 +370,7 @@ Result<bool> WeightStreamer::all_here(const ExpertPart& part) {
 Status WeightStreamer::compute_pending() {
     const Pending pending = std::exchange(pending_, {});
     const Group& group = *pending.part.group;
+    if (group.bank != nullptr) return compute_on_device(pending);
     awaited_ = group.pinned;
     for (;;) {
         HYPURA_TRY(take_arrived(pending.part));

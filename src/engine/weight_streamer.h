@@ -9,6 +9,7 @@
 // slot just before its node runs.
 #pragma once
 
+#include "engine/device_bank.h"
 #include "engine/eval_observer.h"
 #include "engine/expert_compute.h"
 #include "engine/model_view.h"
@@ -20,6 +21,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -31,10 +33,12 @@ class WeightStreamer final : public EvalObserver {
 public:
     // Allocates the slots and rebinds the streamed tensors; the resident ones must have been loaded. `reader`, `view`
     // and libllama's model outlive the streamer.
+    // `banks`: the device slots of each group of the layout, null where it has none; empty: nothing has any.
     static Result<std::unique_ptr<WeightStreamer>> create(const StreamLayout& layout, const placement::StreamPlan& plan,
                                                           const std::vector<ggml_tensor*>& dense_order,
                                                           const ModelView& view, storage::BlockReader& reader,
-                                                          uint32_t threads);
+                                                          uint32_t threads, std::span<DeviceBank* const> banks,
+                                                          const residency::SlotMemory& memory);
     ~WeightStreamer() override;
 
     // Around each llama_decode or llama_encode. end_pass says what failed, if anything did.
@@ -46,6 +50,15 @@ public:
 
     const residency::SlotCache& cache() const { return cache_; }
     void observe(residency::CacheObserver* observer) { cache_.observe(observer); }
+
+    // Experts of groups that have device slots.
+    struct DeviceCounters {
+        uint64_t demands = 0;
+        uint64_t hits = 0;               // in a device slot already
+        uint64_t uploaded_bytes = 0;     // into device slots, or through the device in a large batch
+        uint64_t batches_in_pieces = 0;  // routings that named more experts than the group has device slots
+    };
+    const DeviceCounters& device_counters() const { return device_counters_; }
 
 private:
     // The expert tensors that one ids node routes.
@@ -61,6 +74,8 @@ private:
         const ggml_tensor* routed_by = nullptr;  // the ids node of the routing in hand
         RouterTrace router;                      // weights that are in memory, or nothing
         Group* next = nullptr;                   // routed after this one; null: this is the last
+        DeviceBank* bank = nullptr;              // its device slots
+        bool in_pieces = false;                  // the routing in hand names more experts than there are device slots
     };
     // The groups that ids nodes of one name route, in the order in which the graph computes those nodes.
     struct Router {
@@ -91,12 +106,23 @@ private:
 
     WeightStreamer(residency::SlotCache cache, ExpertCompute compute)
         : cache_(std::move(cache)), compute_(std::move(compute)) {}
-    void bind_groups(const StreamLayout& layout, const placement::StreamPlan& plan);
+    void bind_groups(const StreamLayout& layout, const placement::StreamPlan& plan, std::span<DeviceBank* const> banks);
     void bind_router(const ExpertGroupLayout& layout, Group& group);
     void bind_experts(const ExpertGroupLayout& group, uint32_t slot_class);
     void bind_dense(const StreamLayout& layout, const placement::StreamPlan& plan,
                     const std::vector<ggml_tensor*>& dense_order);
     ggml_tensor* make_index_tensor();
+
+    // Device slots: weight_streamer_device.cpp.
+    Status route_on_device(Group& group, const ggml_tensor* ids);
+    Status bring_to_device(Group& group, const ggml_tensor* ids);
+    Status upload_arrivals(Group& group);
+    bool redirect_on_device(ggml_tensor* node, const ExpertPart& part);
+    Status compute_on_device(const Pending& pending);
+    Status multiply_arrived(const Pending& pending);
+    void collect_rows_on_device(const Group& group);
+    const std::byte* slice_memory(residency::PageId page, size_t slice) const;
+    bool is_routing(const Group& group, const ggml_tensor* ids) const;
 
     void note_resident(const StreamLayout& layout, const placement::StreamPlan& plan);
     bool redirect_to_slots(ggml_tensor* node, const ExpertPart& part);
@@ -147,10 +173,15 @@ private:
     size_t dense_next_ = 0;           // the read after the one in hand
     std::vector<residency::PageId> dense_pinned_;
 
+    DeviceCounters device_counters_;
+    std::vector<uint32_t> distinct_;     // scratch of route_on_device: experts
+    std::vector<int32_t> staging_slot_;  // scratch of multiply_arrived: by expert
+
     const ModelView* view_ = nullptr;
     std::unordered_set<const ggml_tensor*> resident_;  // weights that were loaded into the view
     ggml_context* index_context_ = nullptr;
-    std::vector<uint8_t> seen_;  // scratch of pin_distinct
+    std::vector<uint8_t> seen_;       // scratch of pin_distinct
+    std::vector<std::byte> raw_ids_;  // scratch of read_ids
     Status failure_;
 };
 

@@ -35,7 +35,7 @@ struct MatmulRate {
 struct ComputeDevice {
     std::string name;  // ggml's: "CPU", "Vulkan0"
     std::string description;
-    std::string kind;         // "cpu", "gpu", "igpu", "accelerator"
+    std::string kind;         // "cpu", "gpu", "igpu", "remote", "accelerator"
     uint64_t free_bytes = 0;  // when measured
     uint64_t total_bytes = 0;
     double upload_bytes_per_second = 0;  // from our memory; 0: is our memory

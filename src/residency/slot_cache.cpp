@@ -13,12 +13,35 @@ namespace {
 constexpr unsigned kTagSliceShift = 32;
 uint64_t read_tag(PageId page, size_t slice) { return page | uint64_t{slice} << kTagSliceShift; }
 
+Result<std::vector<MemoryRegion>> one_piece(const SlotClassSpec& spec) {
+    HYPURA_ASSIGN(MemoryRegion memory, MemoryRegion::reserve(spec.stride_bytes * spec.slots));
+    memory.advise_huge_pages(0, memory.size_bytes());
+    memory.commit(0, memory.size_bytes());
+    std::vector<MemoryRegion> pieces;
+    pieces.push_back(std::move(memory));
+    return pieces;
+}
+
+uint32_t slots_of_a_piece(const SlotClassSpec& spec, const SlotMemory& memory) {
+    return static_cast<uint32_t>(std::max<uint64_t>(memory.piece_bytes / spec.stride_bytes, 1));
+}
+
+Result<std::vector<MemoryRegion>> pieces_of(const SlotClassSpec& spec, const SlotMemory& memory) {
+    std::vector<MemoryRegion> pieces;
+    const uint32_t most = slots_of_a_piece(spec, memory);
+    for (uint32_t slots = 0; slots < spec.slots; slots += most) {
+        HYPURA_ASSIGN(MemoryRegion piece, memory.allocate(spec.stride_bytes * std::min(most, spec.slots - slots)));
+        pieces.push_back(std::move(piece));
+    }
+    return pieces;
+}
+
 }  // namespace
 
 Result<SlotCache> SlotCache::create(const std::vector<SlotClassSpec>& classes, std::vector<PageSpec> pages,
-                                    storage::BlockReader& reader) {
+                                    storage::BlockReader& reader, const SlotMemory& memory) {
     SlotCache cache(std::move(pages), reader);
-    for (const SlotClassSpec& spec : classes) HYPURA_TRY(cache.add_class(spec));
+    for (const SlotClassSpec& spec : classes) HYPURA_TRY(cache.add_class(spec, memory));
     return cache;
 }
 
@@ -39,14 +62,13 @@ void SlotCache::WaitForReads::operator()(storage::BlockReader* reader) const {
     }
 }
 
-Status SlotCache::add_class(const SlotClassSpec& spec) {
-    HYPURA_ASSIGN(MemoryRegion memory, MemoryRegion::reserve(spec.stride_bytes * spec.slots));
-    memory.advise_huge_pages(0, memory.size_bytes());
-    memory.commit(0, memory.size_bytes());
+Status SlotCache::add_class(const SlotClassSpec& spec, const SlotMemory& memory) {
+    HYPURA_ASSIGN(auto pieces, memory.allocate ? pieces_of(spec, memory) : one_piece(spec));
     const auto sentinel = static_cast<PageId>(pages_.size());
     pages_.emplace_back();
     pages_[sentinel].older = pages_[sentinel].newer = sentinel;
-    SlotClass& added = classes_.emplace_back(SlotClass{spec, std::move(memory), {}, sentinel});
+    const uint32_t slots_a_piece = memory.allocate ? slots_of_a_piece(spec, memory) : std::max(spec.slots, 1U);
+    SlotClass& added = classes_.emplace_back(SlotClass{spec, std::move(pieces), slots_a_piece, {}, sentinel});
     for (SlotIndex slot = spec.slots; slot-- > 0;) added.free_slots.push_back(slot);
     return {};
 }
@@ -156,12 +178,20 @@ void SlotCache::withdraw(std::span<const PageId> pages) {
 
 std::byte* SlotCache::slot_memory(uint32_t slot_class, SlotIndex slot) const {
     const SlotClass& owner = classes_[slot_class];
-    return owner.memory.data() + owner.spec.stride_bytes * slot;
+    const MemoryRegion& piece = owner.memory[slot / owner.slots_a_piece];
+    return piece.data() + owner.spec.stride_bytes * (slot % owner.slots_a_piece);
+}
+
+std::byte* SlotCache::class_memory(uint32_t slot_class) const {
+    const SlotClass& owner = classes_[slot_class];
+    HYPURA_CHECK(owner.memory.size() <= 1);
+    return owner.memory.empty() ? nullptr : owner.memory.front().data();
 }
 
 uint64_t SlotCache::memory_bytes() const {
     uint64_t total = 0;
-    for (const SlotClass& slot_class : classes_) total += slot_class.memory.size_bytes();
+    for (const SlotClass& slot_class : classes_)
+        for (const MemoryRegion& piece : slot_class.memory) total += piece.size_bytes();
     return total;
 }
 

@@ -26,6 +26,7 @@
 #include "storage/reader.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -40,6 +41,12 @@ inline constexpr SlotIndex kNoSlot = UINT32_MAX;
 struct SlotClassSpec {
     uint64_t stride_bytes = 0;  // from slot to slot
     uint32_t slots = 0;
+};
+
+// Where slots lie, if not in ordinary memory: a driver's pinned memory, which comes in pieces of at most `piece_bytes`.
+struct SlotMemory {
+    std::function<Result<MemoryRegion>(uint64_t bytes)> allocate;  // empty: ordinary memory, one piece a class
+    uint64_t piece_bytes = 0;
 };
 
 // A page has at most this many slices.
@@ -100,7 +107,7 @@ public:
     // or computation faults. Slots begin and end with room for BlockReader's slack: the caller's slot_offsets say
     // where.
     static Result<SlotCache> create(const std::vector<SlotClassSpec>& classes, std::vector<PageSpec> pages,
-                                    storage::BlockReader& reader);
+                                    storage::BlockReader& reader, const SlotMemory& memory = {});
 
     SlotCache(SlotCache&&) = default;
     ~SlotCache() = default;  // waits for its reads in flight, so that none lands in freed memory
@@ -138,7 +145,8 @@ public:
     // Of a page that is loaded or loading.
     SlotIndex slot_of(PageId page) const { return pages_[page].slot; }
     std::byte* slot_memory(uint32_t slot_class, SlotIndex slot) const;
-    std::byte* class_memory(uint32_t slot_class) const { return classes_[slot_class].memory.data(); }
+    // All slots of a class in one piece, slot after slot: in ordinary memory only.
+    std::byte* class_memory(uint32_t slot_class) const;
     const SlotClassSpec& class_spec(uint32_t slot_class) const { return classes_[slot_class].spec; }
 
     // Null: nobody. The observer outlives the cache, or is taken away before it ends.
@@ -168,7 +176,8 @@ private:
     };
     struct SlotClass {
         SlotClassSpec spec;
-        MemoryRegion memory;
+        std::vector<MemoryRegion> memory;
+        uint32_t slots_a_piece = 0;
         std::vector<SlotIndex> free_slots;
         PageId list_head = 0;  // sentinel page: newer = least recently used, older = most recently used
     };
@@ -178,7 +187,7 @@ private:
     };
 
     SlotCache(std::vector<PageSpec> pages, storage::BlockReader& reader);
-    Status add_class(const SlotClassSpec& spec);
+    Status add_class(const SlotClassSpec& spec, const SlotMemory& memory);
 
     Found pin(PageId id);
     Status load_missing();

@@ -23,6 +23,7 @@ int http_status(ErrorCode code) {
         case ErrorCode::kUnsupportedHost:
         case ErrorCode::kMismatch:
         case ErrorCode::kDiskFull:
+        case ErrorCode::kDeviceLost:
         case ErrorCode::kInternal:
             break;
     }

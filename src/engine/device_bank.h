@@ -1,0 +1,83 @@
+// The device slots of one group of experts: which experts are in the device's memory, and where.
+//
+// A group's tensors [cols, rows, experts] lie in buffers of their own on the device: a bank. A bank that holds all of
+// its experts is loaded once and never touched again: the router's ids are slot numbers then. Of a smaller one the
+// tensors have as many matrices as there are slots, and every routing assigns slots to the experts that it names. The
+// expert that leaves is the one that was used least, older uses counting less; on the tier above RAM this beats
+// recency, since the RAM slots beneath keep what was used lately (docs/residency.md).
+#pragma once
+
+#include "base/status.h"
+#include "engine/device_stream.h"
+#include "engine/stream_layout.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace hypura::engine {
+
+class DeviceBank {
+public:
+    // Allocates the slots and rebinds the group's tensors to them. `most_ids`: ids of the largest batch.
+    static Result<std::unique_ptr<DeviceBank>> create(DeviceStream& stream, const ExpertGroupLayout& group,
+                                                      uint32_t slots, uint32_t most_ids);
+
+    DeviceStream& stream() const { return *stream_; }
+    uint32_t slots() const { return static_cast<uint32_t>(expert_in_.size()); }
+    bool is_whole() const { return slots() == slot_of_.size(); }  // of all experts
+    uint64_t bytes() const;
+
+    struct Arrival {
+        uint32_t expert = 0;
+        uint32_t slot = 0;
+    };
+    // Gives every expert that `distinct` names a slot; arrivals() are those that have to be uploaded to it. False, and
+    // nothing changes, where there are more of them than slots.
+    bool assign(std::span<const uint32_t> distinct);
+    std::span<const Arrival> arrivals() const { return arrivals_; }
+    // The arrivals of the last assign() did not come: forget them.
+    void undo_arrivals();
+
+    int32_t slot_of(uint32_t expert) const { return slot_of_[expert]; }  // -1: not on the device
+
+    // Begins the upload of one part of an arrival. `data` stays until the stream was waited for.
+    void upload(size_t part, uint32_t slot, const std::byte* data);
+    ggml_tensor* tensor(size_t part) const { return parts_[part].tensor; }
+    uint64_t matrix_bytes(size_t part) const { return parts_[part].bytes; }
+
+    // The index tensor, shaped like `ids`, with the slots of `experts`: what MUL_MAT_ID reads instead of the router's
+    // ids.
+    ggml_tensor* fill_index(const ggml_tensor* ids, std::span<const int32_t> experts);
+
+private:
+    struct Part {
+        ggml_tensor* tensor = nullptr;
+        uint64_t bytes = 0;  // of one matrix
+        BufferHandle buffer;
+    };
+
+    explicit DeviceBank(DeviceStream& stream) : stream_(&stream) {}
+    Status bind(const SlotPart& part, uint32_t slots);
+    Status make_index(uint32_t most_ids);
+    std::optional<uint32_t> coldest_slot() const;
+    void put(uint32_t expert, uint32_t slot);
+
+    DeviceStream* stream_;
+    std::vector<Part> parts_;
+    BufferHandle index_buffer_;
+    GgmlContextHandle index_context_;
+    ggml_tensor* index_ = nullptr;
+    std::vector<int32_t> index_values_;
+
+    std::vector<int32_t> slot_of_;    // by expert
+    std::vector<int32_t> expert_in_;  // by slot; -1: free
+    std::vector<double> heat_;        // by expert: uses, older ones counting less
+    std::vector<uint8_t> in_use_;     // by slot: by the routing in hand
+    std::vector<Arrival> arrivals_;
+    double heat_of_a_use_ = 1;
+};
+
+}  // namespace hypura::engine

@@ -1,0 +1,27 @@
+// Where else weights can be: graphics cards, and other machines' memory, as ggml's devices. machine_probe.h lists them.
+#pragma once
+
+#include "base/status.h"
+
+#include <ggml-backend.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace hypura::engine {
+
+struct EngineOptions;
+
+// "cpu", "gpu", "igpu" (shares the host's memory), "remote" (another machine's) or "accelerator".
+std::string_view device_kind(ggml_backend_dev_t device);
+
+// The devices that `options` name or allow. A graphics driver in software is a device only where
+// GGML_VK_VISIBLE_DEVICES names it. kInvalidArgument for one that is not there.
+Result<std::vector<ggml_backend_dev_t>> choose_devices(const EngineOptions& options);
+
+// Free memory of a device, less a margin for what nobody announces.
+uint64_t usable_device_bytes(ggml_backend_dev_t device);
+
+}  // namespace hypura::engine

@@ -1,0 +1,33 @@
+// What a plan would become with a graphics card: where its bytes would go, and how fast a token would be.
+#pragma once
+
+#include "placement/cost_model.h"
+#include "placement/device_plan.h"
+#include "placement/planner.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace hypura::placement {
+
+struct DeviceOutlook {
+    std::string device;  // "Vulkan0"
+    uint64_t room_bytes = 0;
+    PlanMode mode = PlanMode::kResident;  // resident: all of the model; stream: experts come and go
+    DevicePlan plan;
+    uint64_t bank_bytes = 0;  // device slots for experts
+    uint32_t bank_slots = 0;
+    uint32_t bank_experts = 0;  // that these slots serve
+    double device_miss = 0;     // share of expert demands that are uploaded
+    double disk_miss = 0;       // of which read from the disk
+    Prediction prediction;
+};
+
+// `base`: the plan without the card, whose memory the card's misses fall back on. Nothing where the machine has no card
+// with rates, or nothing of the model fits `room_bytes` (0: what was free when the card was measured).
+std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Machine& machine, const DiskProfile& disk,
+                                            const PlanRequest& request, const Plan& base, uint64_t room_bytes,
+                                            std::optional<uint32_t> gpu_layers);
+
+}  // namespace hypura::placement

@@ -1,0 +1,90 @@
+#include "placement/device_plan.h"
+
+#include "base/bytes.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+namespace hypura::placement {
+namespace {
+
+using testing::AllOf;
+using testing::Each;
+using testing::ElementsAre;
+using testing::Ge;
+using testing::Le;
+
+ModelDemand lab_model() {
+    const auto spec = gguf::synthetic_preset("lab-moe-8g");
+    return model_demand(directory_of(gguf::synthesize(spec.value()).value()));
+}
+
+DeviceRequest request_of(uint64_t room_bytes) {
+    return {.room_bytes = room_bytes, .context_tokens = 1024, .batch_tokens = 512};
+}
+
+TEST(DevicePlan, TakesEverythingWhereItFits) {
+    const ModelDemand demand = lab_model();
+    DeviceRequest request = request_of(64 * kGiB);
+    request.with_experts = true;
+    const DevicePlan plan = plan_devices(demand, request);
+    EXPECT_TRUE(plan.holds_all);
+    EXPECT_EQ(plan.gpu_layers, demand.shape.layers + 1);
+    EXPECT_GE(plan.weights_bytes, demand.dense_bytes() + demand.expert_bytes());
+    EXPECT_EQ(plan.expert_room_bytes, 64 * kGiB - plan.used_bytes());
+}
+
+TEST(DevicePlan, NeverPromisesMoreThanTheRoom) {
+    const ModelDemand demand = lab_model();
+    uint32_t most_layers = 0;
+    for (uint64_t room_bytes = 0; room_bytes <= 4 * kGiB; room_bytes += 64 * kMiB) {
+        const DevicePlan plan = plan_devices(demand, request_of(room_bytes));
+        EXPECT_TRUE(plan.gpu_layers == 0 || plan.used_bytes() <= room_bytes) << room_bytes;
+        EXPECT_GE(plan.gpu_layers, most_layers) << room_bytes;
+        most_layers = plan.gpu_layers;
+    }
+    EXPECT_EQ(most_layers, demand.shape.layers + 1);
+}
+
+TEST(DevicePlan, ACountThatWasAskedForIsKept) {
+    DeviceRequest request = request_of(kGiB / 4);
+    request.gpu_layers = 7;
+    EXPECT_EQ(plan_devices(lab_model(), request).gpu_layers, 7u);
+    request.gpu_layers = 0;
+    EXPECT_EQ(plan_devices(lab_model(), request).gpu_layers, 0u);
+}
+
+TEST(BankPlan, AllExpertsWhereTheyFit) {
+    const std::vector<BankRequest> groups(
+        3, BankRequest{.expert_bytes = 100, .matrix_bytes = 40, .experts = 8, .least_slots = 2});
+    EXPECT_THAT(plan_banks(groups, 2400, kGiB), ElementsAre(8, 8, 8));
+}
+
+TEST(BankPlan, SharesEvenlyAndWithinTheRoom) {
+    const std::vector<BankRequest> groups(
+        24, BankRequest{.expert_bytes = 100, .matrix_bytes = 40, .experts = 64, .least_slots = 4});
+    for (uint64_t room_bytes = 24 * 400; room_bytes < 24 * 6400; room_bytes += 777) {
+        const std::vector<uint32_t> slots = plan_banks(groups, room_bytes, kGiB);
+        EXPECT_LE(100 * std::accumulate(slots.begin(), slots.end(), uint64_t{0}), room_bytes);
+        const auto even = static_cast<uint32_t>(room_bytes / 2400);
+        EXPECT_THAT(slots, Each(AllOf(Ge(even), Le(even + 1)))) << room_bytes;
+    }
+}
+
+TEST(BankPlan, AGroupThatCannotHoldOneTokensExpertsGetsNone) {
+    const std::vector<BankRequest> groups(
+        3, BankRequest{.expert_bytes = 100, .matrix_bytes = 40, .experts = 8, .least_slots = 4});
+    EXPECT_THAT(plan_banks(groups, 900, kGiB), ElementsAre(5, 4, 0));  // and what is left over is used
+    EXPECT_THAT(plan_banks(groups, 100, kGiB), ElementsAre(0, 0, 0));
+}
+
+TEST(BankPlan, NoTensorOutgrowsWhatADeviceReaches) {
+    const std::vector<BankRequest> groups(
+        2, BankRequest{.expert_bytes = 100, .matrix_bytes = 40, .experts = 8, .least_slots = 2});
+    EXPECT_THAT(plan_banks(groups, 1600, 200), ElementsAre(5, 5));
+}
+
+}  // namespace
+}  // namespace hypura::placement
