@@ -6,6 +6,7 @@
 #include "engine/machine_probe.h"
 
 #include <algorithm>
+#include <csignal>
 #include <mutex>
 #include <set>
 
@@ -63,6 +64,9 @@ Status add_remote_devices(const std::vector<std::string>& servers) {
     if (address == nullptr)
         return fail(ErrorCode::kUnsupportedHost,
                     "--rpc needs ggml's RPC backend, which is not installed (package libggml0-backend-rpc)");
+    // libggml writes to a server's socket as if it could not be closed: without this the signal would end the program
+    // before libggml can say that the server is gone.
+    std::signal(SIGPIPE, SIG_IGN);
     for (const std::string& server : servers) {
         if (added.contains(server)) continue;
         ggml_backend_reg_t remote = reinterpret_cast<AddServer>(address)(server.c_str());

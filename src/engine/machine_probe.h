@@ -15,6 +15,7 @@ namespace hypura::engine {
 std::vector<placement::ComputeDevice> list_devices();
 
 // Makes the memory of `servers` ("host:port", each a ggml-rpc-server) devices like any other. Idempotent.
+// SIGPIPE is ignored from then on.
 // kUnsupportedHost where ggml's RPC backend is not installed; kInvalidArgument where a server does not answer.
 Status add_remote_devices(const std::vector<std::string>& servers);
 
