@@ -1,11 +1,14 @@
 #include "placement/device_plan.h"
 
 #include "base/bytes.h"
+#include "placement/device_outlook.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <numeric>
+#include <optional>
 
 namespace hypura::placement {
 namespace {
@@ -84,6 +87,49 @@ TEST(BankPlan, NoTensorOutgrowsWhatADeviceReaches) {
     const std::vector<BankRequest> groups(
         2, BankRequest{.expert_bytes = 100, .matrix_bytes = 40, .experts = 8, .least_slots = 2});
     EXPECT_THAT(plan_banks(groups, 1600, 200), ElementsAre(5, 5));
+}
+
+// A card ten times as fast as the processor, behind 20 GB/s.
+struct CardScene {
+    ModelDemand demand = lab_model();
+    Machine machine = assumed_machine(8, 64 * kGiB);
+    DiskProfile disk = assumed_disk(2e9, 80);
+    PlanRequest request{.ram_bytes = 4 * kGiB};
+
+    CardScene() {
+        ComputeDevice card = machine.devices.front();
+        card.name = "Vulkan0";
+        card.kind = "gpu";
+        card.upload_bytes_per_second = 20e9;
+        for (MatmulRate& rate : card.rates) rate.weight_bytes_per_second *= 10;
+        machine.devices.push_back(card);
+    }
+    Plan base() const { return make_plan(demand, machine, disk, request).value(); }
+    std::optional<DeviceOutlook> with(uint64_t room_bytes) const {
+        return device_outlook(demand, machine, disk, request, base(), room_bytes, std::nullopt);
+    }
+};
+
+TEST(DeviceOutlook, MoreOfTheCardIsNeverSlowerAndAllOfTheModelIsFastest) {
+    const CardScene scene;
+    double slowest = INFINITY;
+    for (const uint64_t gib : {2, 4, 6, 16}) {
+        const auto outlook = scene.with(gib * kGiB);
+        ASSERT_TRUE(outlook);
+        EXPECT_LE(outlook->plan.used_bytes() + outlook->bank_bytes, gib * kGiB);
+        EXPECT_LE(outlook->prediction.token_s, slowest) << gib;
+        slowest = outlook->prediction.token_s;
+    }
+    EXPECT_EQ(scene.with(16 * kGiB)->mode, PlanMode::kResident);
+    EXPECT_EQ(scene.with(4 * kGiB)->mode, PlanMode::kStream);
+    EXPECT_LT(slowest, scene.base().prediction.token_s / 4);
+}
+
+TEST(DeviceOutlook, NothingWithoutACardOrWithoutRoom) {
+    CardScene scene;
+    EXPECT_FALSE(scene.with(kMiB));
+    scene.machine.devices.pop_back();
+    EXPECT_FALSE(scene.with(8 * kGiB));
 }
 
 }  // namespace
