@@ -124,7 +124,7 @@ struct Report {
     std::vector<uint64_t> evictions_by_layer;
 };
 
-enum class LogitsWanted { kLast, kAll };
+enum class LogitsWanted { kLast, kAll };  // kAll: in passes of at most as many tokens as 32 MiB of logits hold
 
 class Session {
 public:

@@ -3,6 +3,7 @@
 #include "engine/llama_library.h"
 #include "engine/runtime.h"
 #include "hardware/memory.h"
+#include "placement/logits_rows.h"
 
 #include <algorithm>
 #include <array>
@@ -78,6 +79,12 @@ uint32_t sequence_slots(const Runtime& runtime, const EngineOptions& options) {
     return options.sequences + (history_can_be_cut(*runtime.model) ? options.kept_prefixes : 0);
 }
 
+// An encoder gives all rows of a pass at once. Whoever else wants many takes several passes.
+uint32_t most_outputs(const Runtime& runtime, uint32_t batch_tokens, uint32_t sequences) {
+    const bool all = llama_model_has_encoder(runtime.model.get());
+    return std::max(all ? batch_tokens : placement::logits_rows(runtime.logits_row, batch_tokens), sequences);
+}
+
 }  // namespace
 
 bool history_can_be_cut(const llama_model& model) {
@@ -113,7 +120,7 @@ Status make_context(Runtime& runtime, const EngineOptions& options, uint32_t bat
     params.type_k = params.type_v = ggml_cache_type(options.cache_types.front());
     params.n_seq_max = sequence_slots(runtime, options);
     params.kv_unified = true;  // one pool of cells, and batches of unequal sequences in one graph
-    params.n_outputs_max = std::max(batch_tokens, params.n_seq_max);
+    params.n_outputs_max = most_outputs(runtime, batch_tokens, params.n_seq_max);
     params.n_threads = params.n_threads_batch = static_cast<int32_t>(threads);
     params.cb_eval = runtime.view ? EvalSwitch::on_eval : nullptr;
     params.cb_eval_user_data = &runtime.eval;
@@ -128,6 +135,7 @@ Status make_context(Runtime& runtime, const EngineOptions& options, uint32_t bat
     if (runtime.context == nullptr)
         return fail(ErrorCode::kOutOfMemory, "libllama cannot make a context of {} tokens: {}", params.n_ctx,
                     take_llama_complaints());
+    runtime.most_outputs = params.n_outputs_max;
     runtime.report.batch_tokens = batch_tokens;
     runtime.report.context_tokens = params.n_ctx;
     runtime.report.sequences = options.sequences;

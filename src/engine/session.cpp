@@ -58,7 +58,8 @@ Status LlamaSession::evaluate(std::span<const Token> tokens, LogitsWanted wanted
         if (!started) clear();
         return started;
     }
-    const size_t most = runtime_.report.batch_tokens;
+    const uint32_t most_rows = wanted == LogitsWanted::kAll ? runtime_.most_outputs : UINT32_MAX;
+    const size_t most = std::min(runtime_.report.batch_tokens, most_rows);
     for (size_t done = 0; done < tokens.size();) {
         const auto batch = tokens.subspan(done, std::min(most, tokens.size() - done));
         Status evaluated = evaluate_pass(Pass::kDecode, batch, wanted == LogitsWanted::kAll);

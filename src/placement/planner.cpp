@@ -1,6 +1,7 @@
 #include "placement/planner.h"
 
 #include "base/bytes.h"
+#include "placement/logits_rows.h"
 #include "placement/tier_program.h"
 
 #include <algorithm>
@@ -288,7 +289,8 @@ uint64_t cache_size_bytes(const ModelDemand& demand, uint32_t context_tokens, Ca
 
 // Logits, and about two dozen activations of the model's width a token.
 uint64_t compute_buffer_bytes(const gguf::ModelShape& shape, uint32_t batch_tokens) {
-    return uint64_t{batch_tokens} * (shape.vocabulary + 24 * shape.embedding) * sizeof(float);
+    const uint64_t logits = uint64_t{logits_rows(shape.vocabulary, batch_tokens)} * shape.vocabulary;
+    return (logits + uint64_t{batch_tokens} * 24 * shape.embedding) * sizeof(float);
 }
 
 // The first attempt is what the user expects; a later one must earn its cost.
