@@ -21,9 +21,6 @@ namespace {
 // back.
 constexpr uint64_t kGrowthTokens = 16;
 
-// A pass that averages over tokens of a decoder wants a row of logits for each of them, whether it needs them or not.
-constexpr size_t kMostLogitsBytes = size_t{32} << 20;
-
 // What the two kinds of requests have in common is a text of which a part is evaluated, on the slot's timeline.
 struct Sequence {
     SequenceId id = 0;
@@ -57,6 +54,9 @@ struct Share {
     uint32_t tokens = 0;
 };
 
+// A beginning of this many tokens that another sequence is reading is worth waiting for.
+constexpr uint32_t kWorthWaitingTokens = 32;
+
 class LlamaBatch final : public BatchEngine {
 public:
     LlamaBatch(const Engine& engine, Runtime& runtime, const BatchOptions& options);
@@ -88,6 +88,7 @@ private:
     // ---- the steps of a step
     void finish_cancelled();
     void admit();
+    bool is_being_read(const Sequence& sequence) const;
     bool start(Sequence& sequence);
     std::vector<Share> plan_pass();
     std::vector<Share> share_pass(bool embeddings) const;
@@ -255,15 +256,33 @@ void LlamaBatch::finish_cancelled() {
     std::erase_if(running_, [](const auto& sequence) { return sequence->ended; });
 }
 
-// First come, first served: the first that does not fit holds up the others, or it might wait for ever.
+// First come, first served: the first that does not fit holds up the others, or it might wait for ever. Only one whose
+// prompt is being read by another just now lets them pass.
 void LlamaBatch::admit() {
     const uint32_t most = std::min(runtime_.report.sequences, runtime_.report.batch_tokens);
-    while (!waiting_.empty() && running_.size() < most && start(*waiting_.front())) {
-        const auto place = std::ranges::lower_bound(running_, waiting_.front()->id, {},
-                                                    [](const auto& sequence) { return sequence->id; });
-        running_.insert(place, std::move(waiting_.front()));
-        waiting_.pop_front();
+    for (size_t i = 0; i < waiting_.size() && running_.size() < most;) {
+        if (is_being_read(*waiting_[i])) {
+            ++i;
+            continue;
+        }
+        if (!start(*waiting_[i])) return;
+        const auto place =
+            std::ranges::lower_bound(running_, waiting_[i]->id, {}, [](const auto& sequence) { return sequence->id; });
+        running_.insert(place, std::move(waiting_[i]));
+        waiting_.erase(waiting_.begin() + static_cast<ptrdiff_t>(i));
     }
+}
+
+// Whether a running sequence is about to evaluate what this prompt begins with: soon that is found in the KV cache.
+bool LlamaBatch::is_being_read(const Sequence& sequence) const {
+    if (!cache_ || !cache_->can_cut() || sequence.embeds()) return false;
+    const std::span<const Token> prompt = std::span(sequence.text).first(sequence.text.size() - 1);
+    uint32_t common = 0;
+    for (const auto& other : running_) {
+        const uint32_t shared = other->embeds() ? 0 : common_beginning(prompt, other->text);
+        if (shared > evaluated(*other)) common = std::max(common, shared);
+    }
+    return common >= kWorthWaitingTokens && common >= cache_->longest_match(sequence.text) + kWorthWaitingTokens;
 }
 
 bool LlamaBatch::start(Sequence& sequence) {
@@ -336,9 +355,8 @@ std::vector<Share> LlamaBatch::share_embeddings() const {
         wanted.push_back(left);
     }
     if (is_encoder()) return pass;
-    const size_t row_bytes = size_t{runtime_.logits_row} * sizeof(float);
-    limit = std::min(limit, static_cast<uint32_t>(std::max<size_t>(kMostLogitsBytes / row_bytes, running_.size())));
-    const std::vector<uint32_t> shares = share_out(wanted, limit);
+    // Averaging wants the rows of all tokens, and libllama computes logits with each of them.
+    const std::vector<uint32_t> shares = share_out(wanted, std::min(limit, runtime_.most_outputs));
     for (size_t i = 0; i < pass.size(); ++i) pass[i].tokens = shares[i];
     return pass;
 }

@@ -18,6 +18,9 @@
 // answer again when its turn comes (its events go on where they stopped). A sequence alone that has no room left ends
 // with kContextFull, or goes on with `shift`.
 //
+// Prompts that arrive together and begin alike are read once: the later one waits in the queue until the earlier one
+// has read what they share, and lets others pass meanwhile.
+//
 // Prefix cache: a sequence that ends stays in the KV cache until its room is needed. A new prompt starts behind the
 // longest beginning that it has in common with any sequence there, running or ended; those tokens are not evaluated
 // again. At least the last token of a prompt always is, since its logits are wanted. An architecture whose history

@@ -9,13 +9,10 @@
 #include <utility>
 
 namespace hypura::engine {
-namespace {
 
 uint32_t common_beginning(std::span<const Token> a, std::span<const Token> b) {
     return static_cast<uint32_t>(std::ranges::mismatch(a, b).in1 - a.begin());
 }
-
-}  // namespace
 
 CellPool::CellPool(uint32_t cells) : holders_(cells, 0), free_(cells) { std::iota(free_.rbegin(), free_.rend(), 0U); }
 

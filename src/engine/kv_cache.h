@@ -16,6 +16,8 @@ struct llama_context;
 
 namespace hypura::engine {
 
+uint32_t common_beginning(std::span<const Token> a, std::span<const Token> b);  // tokens
+
 // Cells by reference count: a model of what libllama does with them, so that room is known before a pass needs it.
 class CellPool {
 public:
@@ -66,6 +68,7 @@ public:
     void drop_kept();
 
     uint32_t longest_match(std::span<const Token> prompt) const;  // tokens that start() would reuse
+    bool can_cut() const { return can_cut_; }
     uint32_t kept() const;
     uint64_t evicted() const { return evicted_; }
     uint32_t used_cells() const { return cells_.size() - cells_.free(); }

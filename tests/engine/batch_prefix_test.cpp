@@ -64,6 +64,46 @@ TEST(PrefixCache, ARunningSequenceLendsItsBeginning) {
     EXPECT_EQ(outcomes.at(second).finished.reused_tokens, 39u);
 }
 
+TEST(PrefixCache, PromptsThatArriveTogetherAreReadOnce) {
+    const auto alone = open_batch(demo_options(1));
+    const auto prompt = numbered(300, 150);
+    const auto branch = joined(numbered(300, 100), numbered(700, 20));
+    const Outcome expected = run_one(*alone.batch, greedy_request(prompt, 8));
+    const Outcome expected_branch = run_one(*alone.batch, greedy_request(branch, 8));
+
+    const auto opened = open_batch(demo_options(4));
+    const SequenceId first = opened.batch->add(greedy_request(prompt, 8)).value();
+    const SequenceId twin = opened.batch->add(greedy_request(prompt, 8)).value();
+    const SequenceId other = opened.batch->add(greedy_request(branch, 8)).value();
+    const SequenceId stranger = opened.batch->add(greedy_request(numbered(900, 10), 8)).value();
+    (void)opened.batch->step();
+    EXPECT_EQ(opened.batch->counters().running, 2u);  // the stranger is not held up
+    const Outcomes outcomes = run_all(*opened.batch);
+    EXPECT_EQ(outcomes.at(first).tokens, expected.tokens);
+    EXPECT_EQ(outcomes.at(twin).tokens, expected.tokens);
+    EXPECT_EQ(outcomes.at(other).tokens, expected_branch.tokens);
+    EXPECT_EQ(outcomes.at(twin).finished.reused_tokens, 149u);
+    EXPECT_EQ(outcomes.at(other).finished.reused_tokens, 100u);
+    EXPECT_EQ(outcomes.at(stranger).finished.reused_tokens, 0u);
+    EXPECT_EQ(opened.batch->counters().prompt_tokens, 150u + 1 + 20 + 10);
+}
+
+TEST(PrefixCache, WhoWaitsForAnotherPromptReadsItWhenThatIsCancelled) {
+    const auto alone = open_batch(demo_options(1));
+    const auto prompt = numbered(300, 150);
+    const Outcome expected = run_one(*alone.batch, greedy_request(prompt, 8));
+    const auto opened = open_batch(demo_options(2));
+    const SequenceId first = opened.batch->add(greedy_request(prompt, 8)).value();
+    const SequenceId twin = opened.batch->add(greedy_request(prompt, 8)).value();
+    (void)opened.batch->step();
+    opened.batch->cancel(first);
+    const Outcomes outcomes = run_all(*opened.batch);
+    EXPECT_EQ(outcomes.at(twin).tokens, expected.tokens);
+    EXPECT_EQ(outcomes.at(twin).finished.reason, expected.finished.reason);
+    EXPECT_EQ(outcomes.at(first).finished.reason, FinishReason::kCancelled);
+    EXPECT_LT(outcomes.at(twin).finished.reused_tokens, 149u);  // what the first had read by then
+}
+
 TEST(PrefixCache, TheLeastRecentlyUsedGivesWay) {
     EngineOptions options = demo_options(1);
     options.context_tokens = 256;
