@@ -143,7 +143,10 @@ void add_memory_flags(CLI::App& command, EngineFlags& flags, const Environment& 
     command.add_option("--threads", flags.threads, "compute threads (0: the usable cores)")->group(kMemoryGroup);
     command.add_option("--io", flags.io, "auto, io_uring or pread")->group(kMemoryGroup);
     add_device_flags(command, flags);
-    command.add_option("--fault", flags.fault, "N:eio|short|eintr|eof[:permanent]: fail the Nth read")->group("");
+    command
+        .add_option("--fault", flags.fault,
+                    "N:eio|short|eintr|eof[:permanent]: fail the Nth read; N:slow:MS: delay them")
+        ->group("");
 }
 
 void add_engine_flags(CLI::App& command, EngineFlags& flags, const Environment& environment) {

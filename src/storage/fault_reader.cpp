@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <optional>
+#include <thread>
 #include <unordered_map>
 
 namespace hypura::storage {
@@ -54,6 +56,7 @@ private:
     bool must_fail(const RawRead& read);
     std::optional<int64_t> result_without_reading(const RawRead& read) const;
     void cut_short(RawCompletion& completion);
+    void delay(size_t completions) const;
 
     std::unique_ptr<RawReader> inner_;
     FaultPlan plan_;
@@ -79,6 +82,7 @@ Status FaultReader::submit(std::span<const RawRead> reads) {
 }
 
 bool FaultReader::must_fail(const RawRead& read) {
+    if (plan_.kind == FaultKind::kSlow) return ++reads_seen_, false;
     if (++reads_seen_ == plan_.nth) {
         broken_ = range_of(read);
         return true;
@@ -96,6 +100,7 @@ std::optional<int64_t> FaultReader::result_without_reading(const RawRead& read) 
         case FaultKind::kEndOfFile:
             return 0;
         case FaultKind::kShortRead:
+        case FaultKind::kSlow:
             break;
     }
     if (read.offset >= broken_->stop) return 0;
@@ -110,7 +115,13 @@ Status FaultReader::collect(std::vector<RawCompletion>& out, bool block) {
     const size_t first_inner = out.size();
     HYPURA_TRY(inner_->collect(out, block && !have_failed));
     for (RawCompletion& completion : std::span(out).subspan(first_inner)) cut_short(completion);
+    delay(out.size() - first_inner);
     return {};
+}
+
+void FaultReader::delay(size_t completions) const {
+    if (plan_.kind != FaultKind::kSlow || reads_seen_ < plan_.nth) return;
+    std::this_thread::sleep_for(std::chrono::microseconds(plan_.delay_us * static_cast<int64_t>(completions)));
 }
 
 // The whole range was read, since half of it might break the device's alignment; only a true prefix is reported.
@@ -130,6 +141,7 @@ std::optional<FaultKind> parse_kind(std::string_view text) {
     if (text == "short") return FaultKind::kShortRead;
     if (text == "eintr") return FaultKind::kInterrupted;
     if (text == "eof") return FaultKind::kEndOfFile;
+    if (text == "slow") return FaultKind::kSlow;
     return std::nullopt;
 }
 
@@ -155,9 +167,13 @@ Result<FaultPlan> parse_fault_plan(std::string_view text) {
     std::string_view rest = text;
     const auto nth = parse_count(take_field(rest));
     const auto kind = parse_kind(take_field(rest));
-    if (!nth || !kind || (!rest.empty() && rest != "permanent") || text.ends_with(':')) {
-        return fail(ErrorCode::kInvalidArgument, "'{}' is not a fault: expected N:eio|short|eintr|eof[:permanent]",
-                    text);
+    const auto delay_ms = kind == FaultKind::kSlow ? parse_count(rest) : std::nullopt;
+    if (nth && delay_ms && *delay_ms < 3600'000)
+        return FaultPlan{.nth = *nth, .kind = *kind, .delay_us = static_cast<int64_t>(*delay_ms) * 1000};
+    const bool slow_without_delay = kind == FaultKind::kSlow;
+    if (!nth || !kind || slow_without_delay || (!rest.empty() && rest != "permanent") || text.ends_with(':')) {
+        return fail(ErrorCode::kInvalidArgument,
+                    "'{}' is not a fault: expected N:eio|short|eintr|eof[:permanent] or N:slow:MILLISECONDS", text);
     }
     return FaultPlan{.nth = *nth, .kind = *kind, .permanent = !rest.empty()};
 }

@@ -1,5 +1,7 @@
 #include "storage_test_support.h"
 
+#include "base/clock.h"
+
 #include <cerrno>
 
 namespace hypura::storage {
@@ -19,9 +21,17 @@ TEST(ParseFaultPlan, ReadsEveryKind) {
     expect("0:eof:permanent", 0, FaultKind::kEndOfFile, true);
 }
 
+TEST(ParseFaultPlan, ReadsDelays) {
+    const auto plan = parse_fault_plan("2:slow:30");
+    ASSERT_TRUE(plan) << plan.error().message;
+    EXPECT_EQ(plan->kind, FaultKind::kSlow);
+    EXPECT_EQ(plan->delay_us, 30'000);
+}
+
 TEST(ParseFaultPlan, RejectsEverythingElse) {
     for (const auto* text : {"", ":", "1", "1:", "x:eio", "-1:eio", "1:EIO", "1:eio:", "1:eio:once",
-                             "1:eio:permanent:", "1:eio::permanent", "99999999999999999999:eio", " 1:eio"}) {
+                             "1:eio:permanent:", "1:eio::permanent", "1:slow", "1:slow:", "1:slow:x",
+                             "1:slow:permanent", "1:slow:9999999999", "99999999999999999999:eio", " 1:eio"}) {
         auto plan = parse_fault_plan(text);
         ASSERT_FALSE(plan) << text;
         EXPECT_EQ(plan.error().code, ErrorCode::kInvalidArgument);
@@ -96,6 +106,17 @@ TEST_F(FaultReaderTest, EndOfFileIsZeroBytes) {
     plan({.nth = 1, .kind = FaultKind::kEndOfFile});
     EXPECT_EQ(read(0, 4096), 0);
     EXPECT_EQ(read(0, 4096), 4096);
+}
+
+// At least the delay: the one thing about time that cannot fail on a busy machine.
+TEST_F(FaultReaderTest, SlowReadsTakeTheirTimeAndAreWhole) {
+    plan({.nth = 2, .kind = FaultKind::kSlow, .delay_us = 20'000});
+    EXPECT_EQ(read(0, 4096), 4096);
+    const int64_t begin_us = now_us();
+    EXPECT_EQ(read(4096, 4096), 4096);
+    EXPECT_EQ(read(8192, 4096), 4096);
+    EXPECT_GE(now_us() - begin_us, 40'000);
+    EXPECT_TRUE(matches(8192, 4096));
 }
 
 }  // namespace
