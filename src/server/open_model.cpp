@@ -35,6 +35,7 @@ Result<OpenedModel> open_for_serving(const OpenOptions& options, const ModelEntr
     engine_options.sequences = options.sequences;
     engine_options.kept_prefixes = options.sequences;  // a conversation's next turn finds its last one
     HYPURA_ASSIGN(engine_options.ram_bytes, shared_budget(options, nth));
+    engine_options.weights_bytes /= std::max(options.max_loaded, 1U);
 
     OpenedModel opened;
     opened.context_tokens = engine_options.context_tokens;

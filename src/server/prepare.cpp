@@ -161,24 +161,13 @@ engine::SamplingOptions sampling_options(const Sampling& asked, const ModelEntry
 
 // ---- grammar -------------------------------------------------------------------------------------------------------
 
-// Empty: nothing is constrained.
-ApiResult<std::string> base_grammar(const Request& request, const ModelEntry& model) {
-    const auto* chat = std::get_if<ChatPrompt>(&request.prompt);
-    if (request.format.kind == FormatKind::kGrammar) return request.format.schema;
-    if (chat != nullptr && uses_tools(*chat) && chat->tool_choice == ToolChoice::kRequired)
-        return grammar_of_tool_calls(model.family.tools, chat->tools, chat->required_tool, chat->parallel_tool_calls);
-    if (request.format.kind == FormatKind::kSchema) return grammar_of_schema(request.format.schema);
-    if (request.format.kind == FormatKind::kJson) return grammar_of_json_object();
-    return std::string();
-}
-
 // A grammar of the client's own is taken word by word; in ours the model may think first.
-ApiResult<std::string> grammar_for(const Request& request, const ModelEntry& model, bool begins_thinking) {
-    HYPURA_ASSIGN(std::string grammar, base_grammar(request, model));
+std::string grammar_for(const Request& request, const ModelEntry& model, bool begins_thinking) {
     const bool own = request.format.kind == FormatKind::kGrammar;
     const bool may_think = request.think.value_or(true) || begins_thinking;
-    if (grammar.empty() || own || !may_think || std::holds_alternative<TextPrompt>(request.prompt)) return grammar;
-    return allow_thinking(std::move(grammar), model.family, begins_thinking);
+    if (request.grammar.empty() || own || !may_think || std::holds_alternative<TextPrompt>(request.prompt))
+        return request.grammar;
+    return allow_thinking(request.grammar, model.family, begins_thinking);
 }
 
 // Whether the template has left a thinking block open at the end of the prompt.
@@ -224,6 +213,16 @@ ApiStatus check_request(const Request& request, const ModelEntry& model) {
     return {};
 }
 
+ApiResult<std::string> grammar_of_answer(const Request& request, const ModelEntry& model) {
+    const auto* chat = std::get_if<ChatPrompt>(&request.prompt);
+    if (request.format.kind == FormatKind::kGrammar) return request.format.schema;
+    if (chat != nullptr && uses_tools(*chat) && chat->tool_choice == ToolChoice::kRequired)
+        return grammar_of_tool_calls(model.family.tools, chat->tools, chat->required_tool, chat->parallel_tool_calls);
+    if (request.format.kind == FormatKind::kSchema) return grammar_of_schema(request.format.schema);
+    if (request.format.kind == FormatKind::kJson) return grammar_of_json_object();
+    return std::string();
+}
+
 ApiResult<Prepared> prepare(const Request& request, const ModelEntry& model, const engine::Engine& engine,
                             uint32_t context_tokens) {
     Prepared prepared;
@@ -235,7 +234,7 @@ ApiResult<Prepared> prepare(const Request& request, const ModelEntry& model, con
 
     engine::GenerateRequest& sequence = prepared.sequence;
     sequence.sampling = sampling_options(request.sampling, model);
-    HYPURA_ASSIGN(std::string grammar, grammar_for(request, model, prepared.answer.parser.begins_thinking));
+    std::string grammar = grammar_for(request, model, prepared.answer.parser.begins_thinking);
     if (!grammar.empty()) sequence.sampling.grammar = engine::Grammar{.text = std::move(grammar)};
     if (request.max_tokens && *request.max_tokens >= 0)
         sequence.max_tokens = static_cast<uint32_t>(std::min<int64_t>(*request.max_tokens, UINT32_MAX));

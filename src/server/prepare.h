@@ -16,6 +16,10 @@ struct Prepared {
 // What can be said about a request before its model is loaded: capabilities. Errors: 400 with the texts clients match.
 ApiStatus check_request(const Request& request, const ModelEntry& model);
 
+// The GBNF that the answer is held to: of `format`, or of a tool call that tool_choice requires; empty: none. Errors:
+// 400.
+ApiResult<std::string> grammar_of_answer(const Request& request, const ModelEntry& model);
+
 // `context_tokens`: of the engine. Errors: 400; context_exceeded when the prompt does not fit and may not be cut.
 ApiResult<Prepared> prepare(const Request& request, const ModelEntry& model, const engine::Engine& engine,
                             uint32_t context_tokens);

@@ -75,6 +75,7 @@ struct Request {
     std::variant<ChatPrompt, TextPrompt> prompt;
     std::vector<int32_t> prefix_tokens;  // stand before the prompt: Ollama's "context", OpenAI's token arrays
     Format format;
+    std::string grammar;  // what `format` and `tool_choice` come to, as GBNF; set by the service, not by a dialect
     Sampling sampling;
     std::vector<std::string> stop;
     std::optional<int64_t> max_tokens;      // absent or negative: until the model ends or the context is full

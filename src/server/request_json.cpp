@@ -5,9 +5,18 @@
 namespace hypura::server {
 namespace {
 
-bool is_media(std::string_view type) {
-    constexpr std::array kMedia = {"image", "image_url", "input_image", "input_audio", "audio", "file", "input_file"};
-    return std::ranges::find(kMedia, type) != kMedia.end();
+// What a part of a message holds that no model here can take in; empty: it is something else.
+std::string_view media_of(std::string_view type) {
+    constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kMedia = {{{"image", "images"},
+                                                                                      {"image_url", "images"},
+                                                                                      {"input_image", "images"},
+                                                                                      {"input_audio", "audio"},
+                                                                                      {"audio", "audio"},
+                                                                                      {"video_url", "video"},
+                                                                                      {"file", "files"},
+                                                                                      {"input_file", "files"}}};
+    const auto found = std::ranges::find(kMedia, type, &std::pair<std::string_view, std::string_view>::first);
+    return found == kMedia.end() ? std::string_view() : found->second;
 }
 
 std::string text_of(const Json* value) {
@@ -23,7 +32,7 @@ ApiResult<std::string> read_parts(const Json& parts, std::string_view model) {
             continue;
         }
         const std::string type = text_of(find(part, "type"));
-        if (is_media(type)) return std::unexpected(does_not_support(model, "images"));
+        if (const auto media = media_of(type); !media.empty()) return std::unexpected(does_not_support(model, media));
         text += text_of(find(part, "text"));
     }
     return text;

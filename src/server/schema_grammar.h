@@ -1,9 +1,14 @@
 // JSON schema -> GBNF, the notation of llama.cpp's grammars, and the grammars that tool calls are held to.
 //
-// Constrained are: types, enum, const, properties with required, additionalProperties, items, prefixItems, the lengths
-// of strings and arrays, anyOf, oneOf, allOf of objects, and $ref into the same document. What a context-free grammar
-// cannot or need not say (pattern, format, ranges of numbers, multipleOf, uniqueItems) is left to the model: such an
-// answer still has the right shape. Properties come in the schema's order.
+// A text that follows the grammar fits the schema. Kept are: type (one or several, nullable), enum, const, properties,
+// required, additionalProperties, patternProperties, propertyNames, minProperties, maxProperties, items, prefixItems,
+// minItems, maxItems, uniqueItems of a short enum, minLength, maxLength, pattern (pattern.h), format, minimum, maximum,
+// exclusiveMinimum, exclusiveMaximum, multipleOf, anyOf, oneOf of alternatives that plainly exclude each other, allOf,
+// and $ref into the same document. Any other keyword that asks something of a value is refused by name; those that ask
+// nothing (title, default, x-whatever) are passed over.
+//
+// Not every text that fits the schema follows the grammar: properties come in the schema's order, and none but those of
+// "properties" are written unless additionalProperties or patternProperties allows them in so many words.
 #pragma once
 
 #include "server/api_error.h"
@@ -15,7 +20,7 @@
 
 namespace hypura::server {
 
-// Errors: 400 for text that is no schema, a $ref that leads nowhere, or a schema nested deeper than 64.
+// Errors: 400 for text that is no schema, asks for what no grammar can keep, contradicts itself, or is too large.
 ApiResult<std::string> grammar_of_schema(const std::string& schema_json);
 // Any JSON object.
 std::string grammar_of_json_object();

@@ -134,6 +134,7 @@ Service::Service(ModelStore& store, ManagerOptions options) : store_(store), man
 ApiResult<ChannelPointer> Service::generate(Request request) {
     HYPURA_ASSIGN(const ModelPointer model, store_.find(request.model));
     HYPURA_TRY(check_request(request, *model));
+    HYPURA_ASSIGN(request.grammar, grammar_of_answer(request, *model));
     auto channel = std::make_shared<EventChannel>();
     const auto shared = std::make_shared<Request>(std::move(request));
     const auto arrived = SteadyClock::now();

@@ -42,6 +42,18 @@ TEST(AnthropicRequest, RequiresWhatTheApiRequires) {
         parse_count_tokens(*parse_body(R"({"model":"m","messages":[{"role":"user","content":"x"}]})")).has_value());
 }
 
+TEST(AnthropicRequest, ImagesAreRefusedWhereverTheyStand) {
+    const std::string image = R"({"type":"image","source":{"type":"base64","media_type":"image/png","data":"xx"}})";
+    for (const std::string& block : {image, R"({"type":"tool_result","tool_use_id":"t","content":[)" + image + "]}"}) {
+        const std::string body =
+            R"({"model":"m","max_tokens":5,"messages":[{"role":"user","content":[)" + block + "]}]}";
+        const auto request = messages(body.c_str());
+        ASSERT_FALSE(request.has_value()) << block;
+        EXPECT_EQ(request.error().status, 400);
+        EXPECT_EQ(request.error().message, "m does not support images");
+    }
+}
+
 TEST(AnthropicReply, BlocksAreOpenedFilledAndClosed) {
     const auto events = parse_sse(play(*messages_reply({.model = "m"}), full_answer()));
     std::vector<std::string> names;

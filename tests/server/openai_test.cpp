@@ -28,6 +28,10 @@ TEST(OpenAiRequest, PartsAreJoinedAndImagesRefused) {
     const auto image = chat(R"({"model":"m","messages":[{"role":"user","content":[{"type":"image_url",
                                 "image_url":{"url":"data:image/png;base64,xx"}}]}]})");
     EXPECT_EQ(image.error().message, "m does not support images");
+    EXPECT_EQ(image.error().status, 400);
+    const auto sound = chat(R"({"model":"m","messages":[{"role":"user","content":[{"type":"input_audio",
+                                "input_audio":{"data":"xx","format":"wav"}}]}]})");
+    EXPECT_EQ(sound.error().message, "m does not support audio");
 }
 
 TEST(OpenAiRequest, ToolChoice) {

@@ -8,6 +8,14 @@
 namespace hypura::server::openai {
 namespace {
 
+TEST(ResponsesRequest, ImagesAreRefused) {
+    const auto request = parse_responses(*parse_body(R"({"model":"m","input":[{"role":"user","content":[
+        {"type":"input_image","image_url":"data:image/png;base64,xx","detail":"auto"}]}]})"));
+    ASSERT_FALSE(request.has_value());
+    EXPECT_EQ(request.error().status, 400);
+    EXPECT_EQ(request.error().message, "m does not support images");
+}
+
 TEST(ResponsesRequest, ItemsBecomeMessages) {
     const auto request = parse_responses(*parse_body(R"({"model":"m","instructions":"be brief","input":[
         {"role":"user","content":[{"type":"input_text","text":"hi"}]},

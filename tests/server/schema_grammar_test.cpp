@@ -2,6 +2,7 @@
 // (grammar_engine_test.cpp and the conformance tests); here a small matcher of our own reads the notation.
 #include "server/schema_grammar.h"
 #include "server/gbnf_matcher.h"
+#include "server/schema_validator.h"
 
 #include <gtest/gtest.h>
 
@@ -75,6 +76,169 @@ TEST(SchemaGrammar, References) {
     EXPECT_EQ(grammar_of_schema(R"({"$ref":"#/nowhere"})").error().status, 400);
     EXPECT_EQ(grammar_of_schema("{oops").error().status, 400);
     EXPECT_EQ(grammar_of_schema(R"({"type":"colour"})").error().status, 400);
+}
+
+// ---- every keyword -------------------------------------------------------------------------------------------------
+
+struct Kept {
+    const char* schema;
+    std::vector<const char*> fitting;
+    std::vector<const char*> unfit;
+};
+
+const std::vector<Kept>& kept_schemas() {
+    static const std::vector<Kept> kList = {
+        {R"({"type":"string","pattern":"^[a-z]{2}-\\d+$"})", {R"("ab-1")"}, {R"("ab-")", R"("xab-1")"}},
+        {R"({"type":"string","pattern":"b+"})", {R"("abc")"}, {R"("ac")"}},
+        {R"({"type":"string","pattern":"^[\"\\\\/]$"})", {R"("\"")", R"("\\")"}, {R"("a")"}},
+        {R"({"type":"string","pattern":"^a*$","minLength":2,"maxLength":4})", {R"("aaa")"}, {R"("a")", R"("aaaaa")"}},
+        {R"({"type":"string","minLength":3,"maxLength":3})", {R"("äöü")", R"("a\nb")"}, {R"("ab")"}},
+        {R"({"type":"string","maxLength":450})", {R"("")"}, {}},
+        {R"({"type":"string","minLength":250})", {}, {R"("a")"}},
+        {R"({"type":"integer","minimum":18,"maximum":120})", {"18", "120", "99"}, {"17", "121", "18.0", "-20"}},
+        {R"({"type":"integer","exclusiveMinimum":0})", {"1", "1000"}, {"0", "-1"}},
+        {R"({"type":"integer","minimum":5,"exclusiveMinimum":true})", {"6"}, {"5"}},
+        {R"({"type":"number","minimum":0,"maximum":1})", {"0", "0.25", "1", "1.0"}, {"1.01", "-0.1", "1e9"}},
+        {R"({"type":"number","exclusiveMaximum":-2.5})", {"-2.51", "-3"}, {"-2.5", "0"}},
+        {R"({"type":"integer","multipleOf":5,"minimum":-20,"maximum":20})", {"-15", "0"}, {"3", "25"}},
+        {R"({"type":"number","multipleOf":0.01,"minimum":0})", {"1.25", "3"}, {"1.255"}},
+        {R"({"type":"integer","format":"int32"})", {"2147483647"}, {"2147483648"}},
+        {R"({"type":"string","format":"date"})", {R"("2026-11-23")"}, {R"("2026-13-01")", R"("")"}},
+        {R"({"type":"string","format":"date-time"})", {R"("2026-11-23T10:00:00Z")"}, {R"("now")"}},
+        {R"({"type":"string","format":"uuid"})", {R"("123e4567-e89b-12d3-a456-426614174000")"}, {R"("1")"}},
+        {R"({"type":"string","format":"email","maxLength":12})", {R"("a@b.org")"}, {R"("abcdefgh@b.org")"}},
+        {R"({"type":"string","format":"cuid2","pattern":"^[0-9a-z]+$"})", {R"("a1")"}, {R"("A")"}},
+        {R"({"type":"string","format":"password"})", {R"("any")"}, {}},
+        {R"({"type":"object","properties":{"a":{"type":"integer"}},"additionalProperties":{"type":"string"}})",
+         {R"({"a":1,"b":"x"})", R"({"b":"x"})", "{}"},
+         {R"({"b":1})", R"({"a":"x"})"}},
+        {R"({"type":"object","additionalProperties":{"type":"integer"},"propertyNames":{"pattern":"^[a-z]+$"},"minProperties":1,"maxProperties":2})",
+         {R"({"a":1})", R"({"a":1,"b":2})"},
+         {"{}", R"({"A":1})", R"({"a":1,"b":2,"c":3})"}},
+        {R"({"type":"object","propertyNames":{"enum":["x","y"]},"additionalProperties":{"type":"integer"},"required":["x"]})",
+         {R"({"x":1})", R"({"x":1,"y":2})"},
+         {"{}", R"({"x":1,"z":2})"}},
+        {R"({"type":"object","patternProperties":{"^s_":{"type":"string"},"^n_":{"type":"integer"}},"additionalProperties":false})",
+         {R"({"s_a":"x","n_b":1})", "{}"},
+         {R"({"s_a":1})", R"({"other":1})"}},
+        {R"({"type":"object","properties":{"a":{"type":"null"},"b":{"type":"null"},"c":{"type":"null"}},"minProperties":2})",
+         {R"({"a":null,"c":null})"},
+         {"{}", R"({"b":null})"}},
+        {R"({"type":"object","properties":{"a":{"type":"null"},"b":{"type":"null"}},"maxProperties":1})",
+         {"{}", R"({"b":null})"},
+         {R"({"a":null,"b":null})"}},
+        {R"({"type":"object","required":["a"]})", {R"({"a":1})"}, {"{}", R"({"b":1})"}},
+        {R"({"type":"array","items":{"enum":["r","g","b"]},"uniqueItems":true,"minItems":1,"maxItems":2})",
+         {R"(["r"])", R"(["g","r"])"},
+         {"[]", R"(["r","r"])", R"(["r","g","b"])"}},
+        {R"({"type":"array","prefixItems":[{"type":"string"},{"type":"integer"}],"items":{"type":"null"},"minItems":3,"maxItems":4})",
+         {R"(["a",1,null])", R"(["a",1,null,null])"},
+         {R"(["a",1])"}},
+        {R"({"type":"array","prefixItems":[{"type":"string"},{"type":"integer"}],"maxItems":1})",
+         {R"(["a"])"},
+         {R"(["a",1])"}},
+        {R"({"type":"array","items":{"type":"integer"},"maxItems":0})", {"[]"}, {"[1]"}},
+        {R"({"type":"array","items":false})", {"[]"}, {"[1]"}},
+        {R"({"type":"array","items":{"type":"boolean"},"maxItems":300})", {"[true,false]"}, {"[1]"}},
+        {R"({"type":["integer","null"],"minimum":1})", {"1", "null"}, {"0"}},
+        {R"({"type":"string","nullable":true})", {"null", R"("a")"}, {"1"}},
+        {R"({"enum":["a",3,null,true],"type":["string","null"]})", {R"("a")", "null"}, {"3", "true"}},
+        {R"({"enum":["ab","abc"],"type":"string","maxLength":2})", {R"("ab")"}, {R"("abc")"}},
+        {R"({"enum":[1,5,9],"minimum":4})", {"5", "9"}, {"1"}},
+        {R"({"const":null})", {"null"}, {"1"}},
+        {R"({"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"anyOf":[{"required":["a"]},{"required":["b"]}]})",
+         {R"({"a":1})", R"({"b":1})", R"({"a":1,"b":2})"},
+         {"{}"}},
+        {R"({"oneOf":[{"type":"object","properties":{"kind":{"const":"a"},"x":{"type":"integer"}},"required":["kind","x"]},
+            {"type":"object","properties":{"kind":{"const":"b"}},"required":["kind"]}]})",
+         {R"({"kind":"a","x":1})", R"({"kind":"b"})"},
+         {R"({"kind":"c"})", R"({"kind":"a"})"}},
+        {R"({"oneOf":[{"type":"string"},{"type":"integer"}]})", {"1", R"("a")"}, {"true"}},
+        {R"({"allOf":[{"type":"number","minimum":1},{"maximum":9,"minimum":3},{"type":"integer"}]})",
+         {"3", "9"},
+         {"2", "10"}},
+        {R"({"allOf":[{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]},
+            {"properties":{"a":{"minimum":5},"b":{"type":"null"}},"required":["b"]}]})",
+         {R"({"a":5,"b":null})"},
+         {R"({"a":4,"b":null})", R"({"a":5})"}},
+        {R"({"allOf":[{"pattern":"a"},{"pattern":"b"}],"type":"string"})", {R"("xbxa")"}, {R"("a")"}},
+        {R"({"$defs":{"p":{"type":"integer","minimum":0}},"$ref":"#/$defs/p","maximum":3})", {"3"}, {"4", "-1"}},
+        {R"({"$defs":{"n":{"type":"object","properties":{"next":{"anyOf":[{"$ref":"#/$defs/n"},{"type":"null"}]}},"required":["next"]}},
+            "$ref":"#/$defs/n"})",
+         {R"({"next":{"next":null}})"},
+         {R"({"next":1})"}},
+        {R"({"title":"T","description":"d","type":"boolean","default":true,"x-order":1,"examples":[true]})",
+         {"true"},
+         {"1"}},
+    };
+    return kList;
+}
+
+TEST(SchemaGrammar, WhatFitsTheSchemaIsAcceptedAndWhatDoesNotIsNot) {
+    for (const Kept& kept : kept_schemas()) {
+        for (const char* text : kept.fitting) EXPECT_TRUE(accepts(kept.schema, text)) << kept.schema << " and " << text;
+        for (const char* text : kept.unfit) EXPECT_FALSE(accepts(kept.schema, text)) << kept.schema << " and " << text;
+    }
+}
+
+TEST(SchemaGrammar, WhateverIsWrittenFitsTheSchema) {
+    std::mt19937 random(7);
+    for (const Kept& kept : kept_schemas()) {
+        const auto grammar = grammar_of_schema(kept.schema);
+        ASSERT_TRUE(grammar.has_value()) << kept.schema << ": " << grammar.error().message;
+        const GbnfMatcher writer(*grammar);
+        const Json schema = Json::parse(kept.schema);
+        for (int i = 0; i < 200; ++i) {
+            const std::string text = writer.generate(random);
+            const auto value = try_parse(text);
+            ASSERT_TRUE(value.has_value()) << kept.schema << " let through " << text;
+            ASSERT_TRUE(SchemaValidator(schema).fits(*value)) << kept.schema << " let through " << text;
+        }
+    }
+}
+
+TEST(SchemaGrammar, WhatCannotBeKeptIsRefusedByName) {
+    const std::pair<const char*, const char*> kRefused[] = {
+        {R"({"not":{"type":"string"}})", "\"not\""},
+        {R"({"type":"object","if":{},"then":{}})", "\"if\""},
+        {R"({"type":"object","properties":{"a":{"contains":1}}})", "\"contains\""},
+        {R"({"type":"object","dependentRequired":{"a":["b"]}})", "\"dependentRequired\""},
+        {R"({"type":"array","items":{"type":"string"},"uniqueItems":true})", "uniqueItems"},
+        {R"({"type":"string","format":"phone"})", "\"phone\""},
+        {R"({"type":"string","pattern":"(a)\\1"})", "back-reference"},
+        {R"({"type":"string","pattern":3})", "\"pattern\" must be a string"},
+        {R"({"type":"string","minLength":3,"maxLength":2})", "\"minLength\" is more than \"maxLength\""},
+        {R"({"type":"string","pattern":"^a{5}$","maxLength":2})", "no text fits"},
+        {R"({"type":"integer","minimum":3,"maximum":2})", "no number"},
+        {R"({"type":"number","multipleOf":0})", "multipleOf"},
+        {R"({"type":"number","minimum":"3"})", "\"minimum\" must be a number"},
+        {R"({"oneOf":[{"type":"integer"},{"type":"number"}]})", "alternatives 1 and 2 of oneOf"},
+        {R"({"type":"object","additionalProperties":{"type":"string"},"minProperties":2})", "minProperties"},
+        {R"({"allOf":[{"type":"string"},{"type":"integer"}]})", "disagree about \"type\""},
+        {R"({"allOf":{}})", "\"allOf\" must be an array"},
+        {R"({"type":"object","properties":{"a":false},"required":["a"]})", "\"a\" is required and not allowed"},
+        {R"({"type":"array","items":false,"minItems":1})", "minItems"},
+        {R"({"enum":["a"],"type":"integer"})", "no value of enum"},
+        {R"({"enum":[]})", "no value of enum"},
+        {R"({"$ref":"#"})", "leads back to itself"},
+        {R"({"$ref":"other.json#/a"})", "points elsewhere"},
+        {R"({"$defs":{"a":{"allOf":[{"$ref":"#/$defs/a"}]}},"$ref":"#/$defs/a"})", "nested too deeply"},
+        {"false", "allows no value"},
+        {"[]", "must be an object"},
+    };
+    for (const auto& [schema, message] : kRefused) {
+        const auto grammar = grammar_of_schema(schema);
+        ASSERT_FALSE(grammar.has_value()) << schema;
+        EXPECT_EQ(grammar.error().status, 400) << schema;
+        EXPECT_NE(grammar.error().message.find(message), std::string::npos)
+            << schema << ": " << grammar.error().message;
+    }
+}
+
+TEST(SchemaGrammar, EscapedCharactersAreUnicode) {
+    const GbnfMatcher matcher(*grammar_of_schema(R"({"type":"string"})"));
+    EXPECT_TRUE(matcher.matches(R"("\u00e4\uD7FF\ue000")"));
+    EXPECT_FALSE(matcher.matches(R"("\ud83d")"));
 }
 
 TEST(SchemaGrammar, AnyObject) {

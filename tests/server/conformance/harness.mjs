@@ -34,6 +34,7 @@ export async function startServer({ args = [], models = process.env.MODELS, env 
   });
   return {
     url,
+    pid: child.pid,
     log: () => log,
     async stop() {
       const ended = new Promise((resolve) => child.on('exit', (code, signal) => resolve({ code, signal })));
