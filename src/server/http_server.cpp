@@ -22,7 +22,7 @@ std::string lower(std::string text) {
 }
 
 HttpRequest to_request(const httplib::Request& from, const std::atomic<bool>& stopping) {
-    HttpRequest request{.method = from.method, .path = from.path, .body = from.body};
+    HttpRequest request{.method = from.method, .path = from.path};
     for (const auto& [name, value] : from.headers) request.headers.emplace(lower(name), value);
     for (const auto& [name, value] : from.params) request.query.emplace(name, value);
     request.client_gone = [closed = from.is_connection_closed, &stopping] { return stopping || closed(); };
@@ -100,15 +100,43 @@ HttpServer::HttpServer(Handle handle) : state_(std::make_unique<State>()) {
     server.set_read_timeout(kTransferSeconds);
     server.set_write_timeout(kTransferSeconds);
     server.set_tcp_nodelay(true);
-    const auto serve = [handle = std::move(handle), &stopping = state_->stopping](const httplib::Request& request,
-                                                                                  httplib::Response& response) {
-        fill(handle(to_request(request, stopping)), response);
-        refuse_compression(request);
+    const auto answer = [handle = std::move(handle)](const httplib::Request& from, const HttpRequest& request,
+                                                     httplib::Response& response) {
+        fill(handle(request), response);
+        refuse_compression(from);
     };
+    const auto serve = [answer, &stopping = state_->stopping](const httplib::Request& request,
+                                                              httplib::Response& response) {
+        answer(request, to_request(request, stopping), response);
+    };
+    const auto refuse_body = [answer, &stopping = state_->stopping](const httplib::Request& request,
+                                                                    httplib::Response& response, int status) {
+        HttpRequest without = to_request(request, stopping);
+        without.body_status = status;
+        answer(request, without, response);
+    };
+    // cpp-httplib would read bodies by itself, and refuse those of curl -d (which says that it sends a form) from 8 KiB
+    // on.
+    const auto serve_body = [answer, refuse_body, &stopping = state_->stopping](const httplib::Request& request,
+                                                                                httplib::Response& response,
+                                                                                const httplib::ContentReader& read) {
+        HttpRequest whole = to_request(request, stopping);
+        const bool complete = read([&whole](const char* data, size_t bytes) {
+            whole.body.append(data, bytes);
+            return true;
+        });
+        if (!complete) return refuse_body(request, response, response.status == 413 ? 413 : 400);
+        answer(request, whole, response);
+    };
+    // It also empties its own 413, whatever the handler has said.
+    server.set_error_handler([refuse_body](const httplib::Request& request, httplib::Response& response) {
+        if (response.status == 413 && response.body.empty()) refuse_body(request, response, 413);
+    });
     server.Get(".*", serve)
-        .Post(".*", serve)
-        .Put(".*", serve)
-        .Patch(".*", serve)
+        .Post(".*", serve_body)
+        .Put(".*", serve_body)
+        .Patch(".*", serve_body)
+        .Delete(".*", serve_body)
         .Delete(".*", serve)
         .Options(".*", serve);
     server.set_exception_handler([](const httplib::Request&, httplib::Response& response, std::exception_ptr) {

@@ -17,6 +17,7 @@ struct HttpRequest {
     std::multimap<std::string, std::string> headers;  // names in lower case
     std::multimap<std::string, std::string> query;
     std::string body;
+    int body_status = 0;  // 413 or 400: the body is not here, since it is too large or broke off; 0: it is whole
     std::function<bool()> client_gone = [] { return false; };
 
     std::string header(const std::string& lower_case_name) const {

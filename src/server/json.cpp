@@ -15,20 +15,39 @@ int64_t to_integer(double number) {
     return std::isnan(number) ? 0 : static_cast<int64_t>(std::fmin(std::fmax(number, -kLimit), kLimit));
 }
 
+// Brackets outside of strings; good enough for text that is no JSON, too.
+bool is_too_deep(std::string_view text) {
+    int depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (in_string && c == '\\') ++i;
+        if (c == '"') in_string = !in_string;
+        if (in_string) continue;
+        if (c == '[' || c == '{') ++depth;
+        if (c == ']' || c == '}') --depth;
+        if (depth > kDeepestJson) return true;
+    }
+    return false;
+}
+
 }  // namespace
 
 ApiResult<Json> parse_body(std::string_view body) {
     if (body.find_first_not_of(" \t\r\n") == std::string_view::npos) return refuse(400, "missing request body");
+    if (is_too_deep(body)) return refuse(400, "the request body is nested more than {} levels deep", kDeepestJson);
     try {
         Json json = Json::parse(body);
         if (!json.is_object()) return refuse(400, "the request body must be a JSON object");
         return json;
     } catch (const std::exception& error) {
-        return refuse(400, "{}", error.what());
+        const std::string_view text = error.what();  // "[json.exception.parse_error.101] parse error at line 1, ..."
+        return refuse(400, "invalid JSON: {}", text.substr(std::min(text.find("] "), text.size() - 2) + 2));
     }
 }
 
 std::optional<Json> try_parse(std::string_view text) {
+    if (is_too_deep(text)) return std::nullopt;
     Json json = Json::parse(text, nullptr, false);
     if (json.is_discarded()) return std::nullopt;
     return std::optional<Json>(std::move(json));

@@ -17,9 +17,11 @@ namespace hypura::server {
 
 using Json = nlohmann::ordered_json;  // key order is kept: arguments of tool calls go back as they came
 
-// Errors: 400 with the parser's own text; an empty body is 400 "missing request body".
+// Errors: 400 with the parser's own text; an empty body is 400 "missing request body"; arrays and objects more than
+// kDeepestJson deep are refused, since whoever walks through them does so recursively.
+inline constexpr int kDeepestJson = 256;
 ApiResult<Json> parse_body(std::string_view body);
-// The same for text that a model wrote: empty when it is no JSON.
+// The same for text that a model wrote: empty when it is no JSON, or too deep.
 std::optional<Json> try_parse(std::string_view text);
 
 // Compact; bytes that are no UTF-8 become U+FFFD.

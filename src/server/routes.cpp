@@ -1,5 +1,9 @@
 #include "server/routes.h"
 
+#include "server/anthropic.h"
+#include "server/ollama.h"
+#include "server/openai.h"
+
 #include <algorithm>
 
 namespace hypura::server {
@@ -13,6 +17,16 @@ bool path_matches(const std::string& pattern, const std::string& path) {
 std::string without_last_slash(std::string path) {
     if (path.size() > 1 && path.ends_with('/')) path.pop_back();
     return path;
+}
+
+// In the form of the dialect that the path belongs to.
+HttpReply broken_body(const HttpRequest& request) {
+    const ApiError error(request.body_status,
+                         request.body_status == 413 ? "the request body is too large" : "the request body broke off");
+    std::string body = request.path.starts_with("/v1/messages") ? dump(anthropic::error_json(error))
+                       : request.path.starts_with("/v1/")       ? dump(openai::error_json(error))
+                                                                : ollama::error_body(error);
+    return {.status = error.status, .body = std::move(body)};
 }
 
 }  // namespace
@@ -50,7 +64,9 @@ Application::Application(Service& service, RouteOptions options)
 
 HttpReply Application::handle(const HttpRequest& request) const {
     auto refused = access_.refuse_or_preflight(request);
-    HttpReply reply = refused ? *std::move(refused) : router_.dispatch(request);
+    HttpReply reply = refused                   ? *std::move(refused)
+                      : request.body_status > 0 ? broken_body(request)
+                                                : router_.dispatch(request);
     access_.add_headers(request, reply);
     // openai-node repeats a request after a 5xx: on a slow machine that is the last thing that anybody wants.
     if (reply.status >= 500 && reply.status != 503) reply.headers.emplace_back("x-should-retry", "false");

@@ -30,6 +30,18 @@ TEST(ServerJson, StringsMayBeOneOrMany) {
     EXPECT_FALSE(read_strings({{"s", {1, 2}}}, "s").has_value());
 }
 
+TEST(ServerJson, DepthIsBounded) {
+    const auto nested = [](int depth) {
+        return R"({"a":)" + std::string(static_cast<size_t>(depth), '[') +
+               std::string(static_cast<size_t>(depth), ']') + "}";
+    };
+    EXPECT_TRUE(parse_body(nested(kDeepestJson - 1)).has_value());
+    EXPECT_EQ(parse_body(nested(kDeepestJson)).error().status, 400);
+    EXPECT_FALSE(try_parse(nested(1'000'000)).has_value());
+    EXPECT_TRUE(try_parse(R"({"a":"[[[[\"[[[["})").has_value());
+    EXPECT_TRUE(parse_body("{\"a\":\"" + std::string(1000, '[') + "\"}").has_value());
+}
+
 TEST(ServerJson, TextThatIsNoUtf8CanStillBePrinted) { EXPECT_EQ(dump(Json("a\xff")), "\"a\xEF\xBF\xBD\""); }
 
 TEST(KeepAliveText, TakesGoDurationsAndBareNumbers) {

@@ -4,6 +4,7 @@ import { request } from 'node:http';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { after, before } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { ANSWER, DEMO, LONG_QUESTION, QUESTION, check, metric, post, startServer, until } from './harness.mjs';
@@ -106,6 +107,43 @@ check('s', 'http', 'compressed request bodies: gzip, and zstd as Codex sends it'
     const body = compress(Buffer.from(JSON.stringify(chat())));
     const reply = await raw('/v1/chat/completions', { method: 'POST', headers: { 'content-encoding': encoding, 'content-length': body.length }, body });
     assert.equal(JSON.parse(reply.text).choices[0].message.content, ANSWER, encoding);
+  }
+});
+
+check(9, 'http', 'a large body says curl -d that it is a form', async () => {
+  const content = 'Say something about the sea. '.repeat(400);
+  const options = { num_predict: 1 };
+  for (const [path, answer] of Object.values(ENDPOINTS)) {
+    const body = JSON.stringify(chat({ messages: [{ role: 'user', content }, { role: 'user', content: QUESTION }], max_tokens: 1, options }));
+    assert.ok(body.length > 8192);
+    const reply = await raw(path, { method: 'POST', headers: { 'content-type': 'application/x-www-form-urlencoded' }, body });
+    assert.notEqual(reply.status, 413, path);
+    const json = JSON.parse(reply.text);  // as long as the context, or refused for that
+    assert.ok(reply.status === 200 ? answer(json).length > 0 : /context size/.test(json.error.message ?? json.error), reply.text);
+  }
+});
+
+check(14, 'http', 'a body beyond all bounds is refused in the form of the dialect', async () => {
+  const piece = Buffer.alloc(1 << 20, ' ');
+  const pieces = 257;
+  async function* body() {
+    for (let i = 0; i < pieces; ++i) yield piece;
+  }
+  const headers = { 'content-length': String(pieces << 20) };
+  for (const [path, message] of [['/api/chat', (json) => json.error], ['/v1/chat/completions', (json) => json.error.message],
+    ['/v1/messages', (json) => json.error.message]]) {
+    const { hostname, port } = new URL(server.url);
+    const reply = await new Promise((resolve, reject) => {
+      const outgoing = request({ hostname, port, path, method: 'POST', headers }, (incoming) => {
+        let text = '';
+        incoming.on('data', (data) => (text += data));
+        incoming.on('end', () => resolve({ status: incoming.statusCode, text }));
+      });
+      outgoing.on('error', reject);
+      Readable.from(body()).pipe(outgoing);
+    });
+    assert.equal(reply.status, 413, path);
+    assert.match(message(JSON.parse(reply.text)), /too large/);
   }
 });
 
