@@ -11,6 +11,9 @@
 #include <mutex>
 #include <vector>
 
+// ThreadSanitizer's runtime maps memory, through us, before it can follow anybody's calls.
+#define HYPURA_NO_TSAN __attribute__((no_sanitize("thread")))
+
 namespace hypura::engine {
 namespace {
 
@@ -46,7 +49,7 @@ MemoryRegion take_answer(int fd) {
     return memory;
 }
 
-void* map_file_or_answer(void* address, size_t bytes, int protection, int flags, int fd, off_t offset) {
+HYPURA_NO_TSAN void* map_file_or_answer(void* address, size_t bytes, int protection, int flags, int fd, off_t offset) {
     if (fd >= 0 && answers_waiting.load() > 0) {
         if (MemoryRegion memory = take_answer(fd); memory.data() != nullptr) {
             HYPURA_CHECK(offset == 0 && bytes <= memory.size_bytes());
@@ -71,12 +74,12 @@ void forget_mapping(int fd) { take_answer(fd); }
 }  // namespace hypura::engine
 
 extern "C" {
-__attribute__((visibility("default"))) void* mmap(void* address, size_t bytes, int protection, int flags, int fd,
-                                                  off_t offset) noexcept {
+HYPURA_NO_TSAN __attribute__((visibility("default"))) void* mmap(void* address, size_t bytes, int protection, int flags,
+                                                                 int fd, off_t offset) noexcept {
     return hypura::engine::map_file_or_answer(address, bytes, protection, flags, fd, offset);
 }
-__attribute__((visibility("default"))) void* mmap64(void* address, size_t bytes, int protection, int flags, int fd,
-                                                    off64_t offset) noexcept {
+HYPURA_NO_TSAN __attribute__((visibility("default"))) void* mmap64(void* address, size_t bytes, int protection,
+                                                                   int flags, int fd, off64_t offset) noexcept {
     return hypura::engine::map_file_or_answer(address, bytes, protection, flags, fd, offset);
 }
 }
