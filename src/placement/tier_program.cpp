@@ -16,7 +16,6 @@ namespace {
 constexpr double kGiBytes = static_cast<double>(kGiB);  // columns are in GiB: HiGHS likes numbers near one
 constexpr double kMilliseconds = 1e3;                   // and times in milliseconds
 constexpr double kCliffSlack = 1e-5;                    // of a share: keeps the solver's rounding above the cliff
-constexpr double kSolverSeconds = 0.8;
 constexpr double kGap = 1e-4;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -33,7 +32,7 @@ public:
         add_time_rows();
     }
 
-    Result<TierAnswer> solve() {
+    Result<TierAnswer> solve(double most_seconds) {
         model_.lp_.num_col_ = static_cast<HighsInt>(model_.lp_.col_cost_.size());
         model_.lp_.num_row_ = static_cast<HighsInt>(model_.lp_.row_lower_.size());
         HighsSparseMatrix& matrix = model_.lp_.a_matrix_;
@@ -46,7 +45,7 @@ public:
         Highs highs;
         highs.setOptionValue("output_flag", false);
         highs.setOptionValue("threads", 1);
-        highs.setOptionValue("time_limit", kSolverSeconds);
+        highs.setOptionValue("time_limit", most_seconds);
         highs.setOptionValue("mip_rel_gap", kGap);
         // A restart that presolve then solves trips an assertion of HiGHS 1.14 (ERGO-Code/HiGHS issue 2993).
         highs.setOptionValue("mip_allow_restart", false);
@@ -230,10 +229,10 @@ Status check_pools_fit(const TierProblem& problem) {
 
 }  // namespace
 
-Result<TierAnswer> solve_tiers(const TierProblem& problem) {
+Result<TierAnswer> solve_tiers(const TierProblem& problem, double most_seconds) {
     HYPURA_CHECK(problem.tiers.size() >= 2);
     HYPURA_TRY(check_pools_fit(problem));
-    return Programme(problem).solve();
+    return Programme(problem).solve(most_seconds);
 }
 
 double seconds_of(const TierProblem& problem, const TierAnswer& answer) {

