@@ -204,7 +204,8 @@ ApiStatus Service::count_tokens(Request request, std::function<void(ApiResult<ui
     task.needs_sequence = false;
     task.abandoned = [] { return false; };
     task.fail = [done](const ApiError& error) { done(std::unexpected(error)); };
-    task.start = [request = std::move(request), done](LoadedModel& loaded, int64_t, const ModelManager::Lease&) {
+    task.start = [request = std::move(request), done = std::move(done)](LoadedModel& loaded, int64_t,
+                                                                        const ModelManager::Lease&) {
         const auto tokens = prompt_tokens(request, loaded.entry(), loaded.worker().engine());
         done(tokens ? ApiResult<uint64_t>(tokens->size()) : std::unexpected(tokens.error()));
     };
@@ -218,7 +219,8 @@ ApiStatus Service::with_batch(const std::string& model, PrefixWork work,
     task.needs_sequence = false;
     task.abandoned = [] { return false; };
     task.fail = [done](const ApiError& error) { done(std::unexpected(error)); };
-    task.start = [work = std::move(work), done](LoadedModel& loaded, int64_t, const ModelManager::Lease& lease) {
+    task.start = [work = std::move(work), done = std::move(done)](LoadedModel& loaded, int64_t,
+                                                                  const ModelManager::Lease& lease) {
         loaded.worker().post([work, done, lease, &loaded](engine::BatchEngine& batch) { done(work(batch, loaded)); });
     };
     return manager_.enqueue(std::move(task));
