@@ -1,6 +1,7 @@
-// Grammars from schemas. That libllama accepts them, and holds a model to them, is tested with the engine
-// (grammar_engine_test.cpp and the conformance tests); here a small matcher of our own reads the notation.
+// Grammars from schemas, read by a small matcher of our own, and by libllama. That they hold a model to the schema is
+// shown by the conformance tests.
 #include "server/schema_grammar.h"
+#include "engine/sampler.h"
 #include "server/gbnf_matcher.h"
 #include "server/schema_validator.h"
 
@@ -194,6 +195,17 @@ TEST(SchemaGrammar, WhateverIsWrittenFitsTheSchema) {
             ASSERT_TRUE(value.has_value()) << kept.schema << " let through " << text;
             ASSERT_TRUE(SchemaValidator(schema).fits(*value)) << kept.schema << " let through " << text;
         }
+    }
+}
+
+TEST(SchemaGrammar, LibllamaReadsWhatIsWritten) {
+    const auto engine = engine::Engine::open({.model_path = HYPURA_DEMO_MODEL, .mode = engine::Mode::kMmap});
+    ASSERT_TRUE(engine.has_value()) << engine.error().message;
+    for (const Kept& kept : kept_schemas()) {
+        const auto grammar = grammar_of_schema(kept.schema);
+        ASSERT_TRUE(grammar.has_value()) << kept.schema;
+        const auto sampler = engine::Sampler::create(**engine, {.grammar = engine::Grammar{.text = *grammar}});
+        EXPECT_TRUE(sampler.has_value()) << kept.schema << ": " << (sampler ? "" : sampler.error().message);
     }
 }
 
