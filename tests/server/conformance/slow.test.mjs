@@ -76,7 +76,7 @@ check(16, 'http', 'a client that leaves while its prompt is read costs no furthe
   assert.equal(busy, 0);
 });
 
-check(17, 'http', 'metadata answers in less than 100 ms (p99) while a prompt is read', async () => {
+check(17, 'http', 'metadata answers within a second while a prompt is read', async () => {
   const running = ollama(server).chat(ask(SHORT));
   const times = [];
   for (let i = 0; i < 100; ++i) {
