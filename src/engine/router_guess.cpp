@@ -7,39 +7,55 @@
 namespace hypura::engine {
 namespace {
 
-constexpr float kLeastPrecision = 0.85F;  // at 0.7, 16 % of what was read had been guessed wrongly, for no gain
-constexpr uint32_t kLeastTrials = 32;
-constexpr uint32_t kMostTrials = 256;  // the memory of the exponential mean
-constexpr int64_t kMostTokens = 32;    // of a pass: larger ones need nearly every expert anyway
+constexpr float kLeastPrecision = 0.75F;
+constexpr float kLeastTrials = 64;   // of a distance, before it can be known not to be worthwhile
+constexpr float kMostTrials = 256;   // of a margin: then the past counts half
+constexpr int64_t kMostTokens = 32;  // of a pass: larger ones need nearly every expert anyway
+constexpr float kMarginStep = 0.1F;  // standard deviations
 constexpr float kTinyNorm = 1e-6F;
 
-// What the next norm does to an input that this layer's norm has scaled.
-float ratio(const RouterTrace& here, const RouterTrace& next, size_t i) {
+// What a later norm does to an input that this layer's norm has scaled.
+float ratio(const RouterTrace& here, const RouterTrace& later, size_t i) {
     const float own = here.norm == nullptr ? 1 : static_cast<const float*>(here.norm->data)[i];
-    const float other = next.norm == nullptr ? 1 : static_cast<const float*>(next.norm->data)[i];
+    const float other = later.norm == nullptr ? 1 : static_cast<const float*>(later.norm->data)[i];
     return std::abs(own) < kTinyNorm ? 1 : other / own;
 }
 
 bool is_float(const ggml_tensor* tensor) { return tensor == nullptr || tensor->type == GGML_TYPE_F32; }
 
+float deviation(std::span<const float> values) {
+    const auto count = static_cast<float>(values.size());
+    const float mean = std::reduce(values.begin(), values.end()) / count;
+    float squares = 0;
+    for (const float value : values) squares += (value - mean) * (value - mean);
+    return std::max(std::sqrt(squares / count), kTinyNorm);
+}
+
+// Five in a row make an untried margin trusted.
+float precision(float right, float tried) { return (right + 1) / (tried + 3); }
+
+size_t margin_cell(float margin, size_t cells) {
+    return std::min(static_cast<size_t>(std::max(margin, 0.0F) / kMarginStep), cells - 1);
+}
+
 }  // namespace
 
-Status RouterGuess::make(ExpertCompute& compute, const RouterTrace& here, const RouterTrace& next,
+Status RouterGuess::make(ExpertCompute& compute, const RouterTrace& here, const RouterTrace& later,
                          const ggml_tensor* input, size_t top_k) {
-    clear();
-    if (next.weight == nullptr || input == nullptr || !is_on_host(input) || input->type != GGML_TYPE_F32 ||
-        !is_float(here.norm) || !is_float(next.norm) || ggml_nrows(input) > kMostTokens ||
-        input->ne[0] != next.weight->ne[0])
+    guesses_.clear();
+    if (later.weight == nullptr || input == nullptr || !is_on_host(input) || input->type != GGML_TYPE_F32 ||
+        !is_float(here.norm) || !is_float(later.norm) || ggml_nrows(input) > kMostTokens ||
+        input->ne[0] != later.weight->ne[0])
         return {};
-    rescale(here, next, input);
-    HYPURA_ASSIGN(const std::span<const float> scores, compute.project(next.weight, inputs_));
-    const auto experts = static_cast<size_t>(next.weight->ne[1]);
-    top_k_ = std::min(top_k, experts);
-    keep_best(scores, experts);
+    rescale(here, later, input);
+    HYPURA_ASSIGN(const std::span<const float> scores, compute.project(later.weight, inputs_));
+    const auto experts = static_cast<size_t>(later.weight->ne[1]);
+    for (size_t token = 0; token * experts < scores.size(); ++token)
+        keep_best(scores.subspan(token * experts, experts), static_cast<uint32_t>(token), top_k);
     return {};
 }
 
-void RouterGuess::rescale(const RouterTrace& here, const RouterTrace& next, const ggml_tensor* input) {
+void RouterGuess::rescale(const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input) {
     const auto columns = static_cast<size_t>(input->ne[0]);
     const auto rows = static_cast<size_t>(ggml_nrows(input));
     inputs_.resize(columns * rows);
@@ -48,37 +64,43 @@ void RouterGuess::rescale(const RouterTrace& here, const RouterTrace& next, cons
             reinterpret_cast<const float*>(static_cast<const std::byte*>(input->data) + row * input->nb[1]);
         std::copy_n(values, columns, &inputs_[row * columns]);
     }
-    if (here.norm == nullptr && next.norm == nullptr) return;
-    for (size_t i = 0; i < inputs_.size(); ++i) inputs_[i] *= ratio(here, next, i % columns);
+    if (here.norm == nullptr && later.norm == nullptr) return;
+    for (size_t i = 0; i < inputs_.size(); ++i) inputs_[i] *= ratio(here, later, i % columns);
 }
 
-void RouterGuess::keep_best(std::span<const float> scores, size_t experts) {
-    order_.resize(experts);
-    for (size_t first = 0; first < scores.size(); first += experts) {
-        std::iota(order_.begin(), order_.end(), 0U);
-        const auto last = order_.begin() + static_cast<std::ptrdiff_t>(top_k_);
-        std::partial_sort(order_.begin(), last, order_.end(),
-                          [&](uint32_t a, uint32_t b) { return scores[first + a] > scores[first + b]; });
-        guesses_.insert(guesses_.end(), order_.begin(), last);
-    }
+// The border lies midway between the last expert that is chosen and the first that is not.
+void RouterGuess::keep_best(std::span<const float> scores, uint32_t token, size_t top_k) {
+    order_.resize(scores.size());
+    std::iota(order_.begin(), order_.end(), 0U);
+    const size_t chosen = std::min(top_k, scores.size());
+    const size_t ranked = std::min(chosen + 1, scores.size());
+    std::partial_sort(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(ranked), order_.end(),
+                      [&](uint32_t a, uint32_t b) { return scores[a] > scores[b]; });
+    const float border = (scores[order_[chosen - 1]] + scores[order_[ranked - 1]]) / 2;
+    const float unit = deviation(scores);
+    for (const uint32_t expert : std::span(order_).first(chosen))
+        guesses_.push_back({expert, token, (scores[expert] - border) / unit});
 }
 
-bool RouterGuess::is_trusted(size_t index) const {
-    if (rank_of(index) >= kMostRanks) return false;
-    const Rank& rank = ranks_[rank_of(index)];
-    return rank.trials >= kLeastTrials && rank.precision >= kLeastPrecision;
+bool RouterGuess::is_trusted(size_t layers_ahead, float margin) const {
+    const Record& record = distances_[layers_ahead - 1].margins[margin_cell(margin, kMargins)];
+    return precision(record.right, record.tried) >= kLeastPrecision;
 }
 
-bool RouterGuess::is_worthwhile() const {
-    return ranks_[0].trials < kLeastTrials ||
-           std::ranges::any_of(ranks_, [](const Rank& rank) { return rank.precision >= kLeastPrecision; });
+bool RouterGuess::is_worthwhile(size_t layers_ahead) const {
+    const Distance& distance = distances_[layers_ahead - 1];
+    return distance.tried < kLeastTrials || std::ranges::any_of(distance.margins, [](const Record& record) {
+               return precision(record.right, record.tried) >= kLeastPrecision;
+           });
 }
 
-void RouterGuess::learn(size_t index, bool right) {
-    if (rank_of(index) >= kMostRanks) return;
-    Rank& rank = ranks_[rank_of(index)];
-    rank.trials = std::min(rank.trials + 1, kMostTrials);
-    rank.precision += ((right ? 1.0F : 0.0F) - rank.precision) / static_cast<float>(rank.trials);
+void RouterGuess::learn(size_t layers_ahead, float margin, bool right) {
+    Distance& distance = distances_[layers_ahead - 1];
+    distance.tried += 1;
+    Record& record = distance.margins[margin_cell(margin, kMargins)];
+    if (record.tried >= kMostTrials) record = {record.tried / 2, record.right / 2};
+    record.tried += 1;
+    record.right += right ? 1.0F : 0.0F;
 }
 
 }  // namespace hypura::engine

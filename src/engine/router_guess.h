@@ -1,10 +1,10 @@
-// Which experts will the next layer name? Its router, applied to what this layer's router saw, knows most of them: the
+// Which experts will a later layer name? Its router, applied to what this layer's router saw, knows most of them: the
 // residual stream changes little from layer to layer (Eliseev & Mazur 2023, arXiv:2312.17238, section 3.2).
 //
-// The two routers' inputs differ by their norm weights, so the input is rescaled: x * norm_next / norm_here.
-// A guess is worth a read only if it is right often enough, and how often that is depends on the model and on the rank
-// of the guess. So the share of right guesses is learned for each rank, over experts that were not in memory when
-// guessed, and only ranks above kLeastPrecision are followed.
+// The two routers' inputs differ by their norm weights, so the input is rescaled: x * norm_later / norm_here.
+// How far a guess can be trusted depends on the model, on how many layers lie between, and above all on its margin: by
+// how much its score exceeds the border between the experts that are chosen and those that are not. So the share of
+// right guesses is learned for each distance and margin, over experts that were not in memory when guessed.
 #pragma once
 
 #include "base/status.h"
@@ -18,36 +18,46 @@
 
 namespace hypura::engine {
 
+struct ExpertGuess {
+    uint32_t expert = 0;
+    uint32_t token = 0;  // of the pass
+    float margin = 0;    // score less the border, in standard deviations of the token's scores; never negative
+};
+
 class RouterGuess {
 public:
-    // Scores the experts of the router `next` for each token of `input`, the input of the router `here`, and keeps each
-    // token's best `top_k`, best first. Nothing where a router was not traced.
-    Status make(ExpertCompute& compute, const RouterTrace& here, const RouterTrace& next, const ggml_tensor* input,
+    static constexpr size_t kMostLayersAhead = 3;
+
+    // Scores the experts of the router `later` for each token of `input`, the input of the router `here`, and keeps
+    // each token's best `top_k`, best first. Nothing where a router was not traced, or for large passes.
+    Status make(ExpertCompute& compute, const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input,
                 size_t top_k);
-    void clear() { guesses_.clear(); }
 
-    // guesses()[token * top_k + rank]
-    std::span<const uint32_t> guesses() const { return guesses_; }
-    size_t top_k() const { return top_k_; }
-    bool is_trusted(size_t index) const;
-    bool is_worthwhile() const;  // some rank is trusted, or has not been tried often enough to know
+    // Of the last make(): token after token.
+    std::span<const ExpertGuess> guesses() const { return guesses_; }
 
-    // Guess `index` was of an expert that had to be read, and was right or not.
-    void learn(size_t index, bool right);
+    // `layers_ahead`: 1 to kMostLayersAhead.
+    bool is_trusted(size_t layers_ahead, float margin) const;
+    // Some margin is trusted, or too little has been tried to know.
+    bool is_worthwhile(size_t layers_ahead) const;
+    // A guess was of an expert that had to be read, and was right or not.
+    void learn(size_t layers_ahead, float margin, bool right);
 
 private:
-    static constexpr size_t kMostRanks = 16;
-    struct Rank {
-        uint32_t trials = 0;
-        float precision = 0;  // the mean of the first trials, then an exponential one
+    static constexpr size_t kMargins = 32;
+    struct Record {
+        float tried = 0;
+        float right = 0;
     };
-    size_t rank_of(size_t index) const { return index % top_k_; }
-    void rescale(const RouterTrace& here, const RouterTrace& next, const ggml_tensor* input);
-    void keep_best(std::span<const float> scores, size_t experts);
+    struct Distance {
+        std::array<Record, kMargins> margins{};
+        float tried = 0;
+    };
+    void rescale(const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input);
+    void keep_best(std::span<const float> scores, uint32_t token, size_t top_k);
 
-    size_t top_k_ = 1;
-    std::vector<uint32_t> guesses_;
-    std::array<Rank, kMostRanks> ranks_{};
+    std::vector<ExpertGuess> guesses_;
+    std::array<Distance, kMostLayersAhead> distances_{};
     std::vector<float> inputs_;
     std::vector<uint32_t> order_;  // scratch of keep_best
 };

@@ -12,8 +12,7 @@
 namespace hypura::engine {
 namespace {
 
-constexpr uint32_t kPassesBetweenTrials = 8;  // of guesses that have not been worth a read
-constexpr size_t kMostReadAhead = 64;         // reads of a dense pass that are looked at ahead; slots limit it first
+constexpr size_t kMostReadAhead = 64;  // reads of a dense pass that are looked at ahead; slots limit it first
 
 std::vector<residency::SlotClassSpec> slot_classes(const placement::StreamPlan& plan) {
     std::vector<residency::SlotClassSpec> classes;
@@ -79,9 +78,8 @@ void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::St
         group.experts = source.experts;
         group.readers = source.readers;
         group.bank = banks.empty() ? nullptr : banks[g];
-        if (resident_.contains(source.router.weight) && is_on_host(source.router.weight)) group.router = source.router;
-        if (!resident_.contains(group.router.norm) || !is_on_host(group.router.norm)) group.router.norm = nullptr;
-        group.next = g + 1 < groups_.size() ? &groups_[g + 1] : nullptr;
+        lookahead_.add_layer({next_page, source.experts, static_cast<uint32_t>(source.parts.size()),
+                              group.bank == nullptr ? router_in_memory(source.router) : RouterTrace{}});
         group.index = make_index_tensor();
         for (size_t slice = 0; slice < source.parts.size(); ++slice)
             parts_.emplace(source.parts[slice].tensor, ExpertPart{&group, slice});
@@ -89,6 +87,12 @@ void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::St
         if (group.bank == nullptr) bind_experts(source, plan.expert_class[g]);
         next_page += source.experts;
     }
+}
+
+RouterTrace WeightStreamer::router_in_memory(RouterTrace router) const {
+    if (!resident_.contains(router.weight) || !is_on_host(router.weight)) return {};
+    if (!resident_.contains(router.norm) || !is_on_host(router.norm)) router.norm = nullptr;
+    return router;
 }
 
 void WeightStreamer::bind_router(const ExpertGroupLayout& layout, Group& group) {
@@ -132,7 +136,7 @@ ggml_tensor* WeightStreamer::make_index_tensor() {
 void WeightStreamer::begin_pass() {
     failure_ = {};
     dense_next_ = 0;
-    ++passes_;
+    lookahead_.begin_pass();
     for (auto& [name, router] : routers_) router.next = 0;
     if (Status started = read_ahead(); !started) failure_ = std::move(started);
 }
@@ -234,12 +238,8 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     Group& group = *routed;
     HYPURA_TRY(read_ids(group, ids));
     if (group.bank != nullptr) return route_on_device(group, ids);
-    judge_guesses(group);
     pin_distinct(group);
-    withdraw_wrong_guesses(group);
-    Status started = guess_next(group, ids);
-    if (started) started = cache_.acquire(group.pinned, guessed_);
-    if (!started) {
+    if (Status started = start_reads(group, ids); !started) {
         group.pinned.clear();  // none of them is pinned
         return started;
     }
@@ -250,45 +250,15 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     return {};
 }
 
-// The right ones stay promised until acquire() finds them, so that they count as used. seen_ is pin_distinct's.
-void WeightStreamer::withdraw_wrong_guesses(const Group& group) {
-    if (guessed_for_ == &group)
-        std::erase_if(guessed_, [&](residency::PageId page) { return seen_[page - group.first_page] != 0; });
-    cache_.withdraw(guessed_);
-    guessed_.clear();
-}
-
-// Chooses what to read behind this routing's own experts, while the layer computes.
-Status WeightStreamer::guess_next(const Group& group, const ggml_tensor* ids) {
-    guess_was_absent_.clear();
-    router_guess_.clear();
-    guessed_for_ = group.next;
-    if (group.next == nullptr) return {};
-    if (!router_guess_.is_worthwhile() && passes_ % kPassesBetweenTrials != 0) return {};
-    const Group& next = *group.next;
+// The routing's own experts, and behind them what later layers are likely to name.
+Status WeightStreamer::start_reads(const Group& group, const ggml_tensor* ids) {
+    const auto layer = static_cast<size_t>(&group - groups_.data());
+    const auto top_k = static_cast<size_t>(ids->ne[0]);
     const RouterTrace trace = trace_router(ids, group.experts);
-    HYPURA_TRY(router_guess_.make(compute_, group.router, next.router, trace.input, static_cast<size_t>(ids->ne[0])));
-    const std::span<const uint32_t> guesses = router_guess_.guesses();
-    const bool disk_is_idle =
-        std::ranges::none_of(group.pinned, [&](residency::PageId page) { return cache_.is_absent(page); });
-    for (size_t i = 0; i < guesses.size(); ++i) {
-        const residency::PageId page = next.first_page + guesses[i];
-        guess_was_absent_.push_back(cache_.is_absent(page) ? 1 : 0);
-        if (disk_is_idle && router_guess_.is_trusted(i)) guessed_.push_back(page);
-    }
-    return {};
-}
-
-// The guesses were for this routing, token by token.
-void WeightStreamer::judge_guesses(const Group& group) {
-    const std::span<const uint32_t> guesses = router_guess_.guesses();
-    if (guessed_for_ != &group || guesses.size() != group.ids.size()) return;
-    const size_t top_k = router_guess_.top_k();
-    for (size_t i = 0; i < guesses.size(); ++i) {
-        if (guess_was_absent_[i] == 0) continue;
-        const std::span<const int32_t> row = std::span(group.ids).subspan(i / top_k * top_k, top_k);
-        router_guess_.learn(i, std::ranges::contains(row, static_cast<int32_t>(guesses[i])));
-    }
+    lookahead_.judge(layer, group.ids, top_k, cache_);
+    HYPURA_ASSIGN(const auto guesses,
+                  lookahead_.choose(layer, trace.input, top_k, group.pinned, cache_, compute_));
+    return cache_.acquire(group.pinned, guesses);
 }
 
 // The ids are usually a view with gaps between its rows (the first top_k columns of a sort).

@@ -12,8 +12,8 @@
 #include "engine/device_bank.h"
 #include "engine/eval_observer.h"
 #include "engine/expert_compute.h"
+#include "engine/expert_lookahead.h"
 #include "engine/model_view.h"
-#include "engine/router_guess.h"
 #include "engine/stream_layout.h"
 #include "placement/stream_plan.h"
 #include "residency/slot_cache.h"
@@ -72,8 +72,6 @@ private:
         std::vector<int32_t> slots;              // the same as slot numbers: the index tensor's data
         ggml_tensor* index = nullptr;            // ours, shaped like the ids
         const ggml_tensor* routed_by = nullptr;  // the ids node of the routing in hand
-        RouterTrace router;                      // weights that are in memory, or nothing
-        Group* next = nullptr;                   // routed after this one; null: this is the last
         DeviceBank* bank = nullptr;              // its device slots
         bool in_pieces = false;                  // the routing in hand names more experts than there are device slots
     };
@@ -111,6 +109,7 @@ private:
     void bind_experts(const ExpertGroupLayout& group, uint32_t slot_class);
     void bind_dense(const StreamLayout& layout, const placement::StreamPlan& plan,
                     const std::vector<ggml_tensor*>& dense_order);
+    RouterTrace router_in_memory(RouterTrace router) const;
     ggml_tensor* make_index_tensor();
 
     // Device slots: weight_streamer_device.cpp.
@@ -140,9 +139,7 @@ private:
     Status read_ids(Group& group, const ggml_tensor* ids);
     void pin_distinct(Group& group);
     void fill_index(Group& group, const ggml_tensor* ids);
-    void withdraw_wrong_guesses(const Group& group);
-    Status guess_next(const Group& group, const ggml_tensor* ids);
-    void judge_guesses(const Group& group);
+    Status start_reads(const Group& group, const ggml_tensor* ids);
     void restore_nodes();
     void release_finished_groups(bool all);
     void release_dense();
@@ -162,11 +159,7 @@ private:
     std::vector<uint8_t> arrived_;            // by expert: in the piece that is computed next
     std::vector<RoutedRow> rows_;             // of that piece
 
-    RouterGuess router_guess_;
-    const Group* guessed_for_ = nullptr;
-    uint32_t passes_ = 0;
-    std::vector<residency::PageId> guessed_;  // pages of the next group, best guess first
-    std::vector<uint8_t> guess_was_absent_;   // parallel to router_guess_.guesses()
+    ExpertLookahead lookahead_;  // a layer a group
 
     std::unordered_map<const ggml_tensor*, Dense> dense_;
     std::vector<Dense> dense_order_;  // as one pass reads them

@@ -141,6 +141,7 @@ public:
     // Takes back the promises to those of `pages` that have not been used: they age like any other page.
     void withdraw(std::span<const PageId> pages);
 
+    size_t reads_under_way() const { return reader_->outstanding(); }  // slices
     bool is_absent(PageId page) const { return pages_[page].state == PageState::kAbsent; }
     // Of a page that is loaded or loading.
     SlotIndex slot_of(PageId page) const { return pages_[page].slot; }

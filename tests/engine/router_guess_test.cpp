@@ -1,6 +1,6 @@
-// Guesses of the next layer's experts: what is kept, and when it is believed.
+// Guesses of a later layer's experts: what is kept, and when it is believed.
 #include "engine/router_guess.h"
-#include "engine/llama_library.h"
+#include "engine/router_fixture.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,36 +10,38 @@ namespace {
 
 using testing::ElementsAre;
 
-// Two columns, three experts, two tokens; the next norm doubles the second column.
-class RouterGuessTest : public testing::Test {
+// Two columns, three experts, two tokens; the later norm doubles the second column.
+class RouterGuessTest : public RouterFixture {
 protected:
-    RouterGuessTest()
-        : context_(ggml_init({.mem_size = 1 << 16, .mem_buffer = nullptr, .no_alloc = false})),
-          compute_(make_compute()) {
-        weight_ = filled(ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, 2, 3), {1, 0, 0, 1, -1, -1});
-        here_ = filled(ggml_new_tensor_1d(context_.get(), GGML_TYPE_F32, 2), {1, 1});
-        next_ = filled(ggml_new_tensor_1d(context_.get(), GGML_TYPE_F32, 2), {1, 2});
-        input_ = filled(ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, 2, 2), {3, 2, -5, -6});
+    RouterGuessTest() {
+        weight_ = matrix(2, 3, {1, 0, 0, 1, -1, -1});
+        here_ = matrix(2, 1, {1, 1});
+        later_ = matrix(2, 1, {1, 2});
+        input_ = matrix(2, 2, {3, 2, -5, -6});
     }
-    static ExpertCompute make_compute() {
-        start_llama();  // loads the CPU backend
-        return ExpertCompute::create(1).value();
+    Status make(const RouterTrace& later) { return guess_.make(compute_, {weight_, here_, nullptr}, later, input_, 2); }
+    std::vector<uint32_t> experts() const {
+        std::vector<uint32_t> experts;
+        for (const ExpertGuess& guess : guess_.guesses()) experts.push_back(guess.expert);
+        return experts;
     }
-    static ggml_tensor* filled(ggml_tensor* tensor, std::initializer_list<float> values) {
-        std::ranges::copy(values, static_cast<float*>(tensor->data));
-        return tensor;
-    }
-    Status make(const RouterTrace& next) { return guess_.make(compute_, {weight_, here_, nullptr}, next, input_, 2); }
 
-    GgmlContextHandle context_;
-    ExpertCompute compute_;
-    ggml_tensor *weight_, *here_, *next_, *input_;
+    ggml_tensor *weight_, *here_, *later_, *input_;
     RouterGuess guess_;
 };
 
-TEST_F(RouterGuessTest, RanksEachTokensExpertsByTheNextRouterAndNorm) {
-    ASSERT_TRUE(make({weight_, next_, nullptr}));
-    EXPECT_THAT(guess_.guesses(), ElementsAre(1, 0, 2, 0));  // (3, 4, -7) and (-5, -12, 17)
+TEST_F(RouterGuessTest, RanksEachTokensExpertsByTheLaterRouterAndNorm) {
+    ASSERT_TRUE(make({weight_, later_, nullptr}));
+    EXPECT_THAT(experts(), ElementsAre(1, 0, 2, 0));  // (3, 4, -7) and (-5, -12, 17)
+    EXPECT_EQ(guess_.guesses()[1].token, 0U);
+    EXPECT_EQ(guess_.guesses()[2].token, 1U);
+}
+
+TEST_F(RouterGuessTest, AMarginIsMeasuredFromTheBorderInDeviations) {
+    ASSERT_TRUE(make({weight_, later_, nullptr}));
+    // Token 0: the border lies at (3 - 7) / 2 = -2, the deviation of (3, 4, -7) is 4.97.
+    EXPECT_NEAR(guess_.guesses()[0].margin, 6 / 4.97, 0.01);
+    EXPECT_NEAR(guess_.guesses()[1].margin, 5 / 4.97, 0.01);
 }
 
 TEST_F(RouterGuessTest, ARouterThatWasNotTracedIsNotGuessed) {
@@ -47,18 +49,20 @@ TEST_F(RouterGuessTest, ARouterThatWasNotTracedIsNotGuessed) {
     EXPECT_TRUE(guess_.guesses().empty());
 }
 
-TEST_F(RouterGuessTest, OnlyRanksThatProveRightAreTrusted) {
-    ASSERT_TRUE(make({weight_, next_, nullptr}));
-    EXPECT_TRUE(guess_.is_worthwhile());  // not known yet, so worth trying
-    EXPECT_FALSE(guess_.is_trusted(0));
+TEST_F(RouterGuessTest, OnlyMarginsThatProveRightAreTrusted) {
+    EXPECT_TRUE(guess_.is_worthwhile(1));  // not known yet, so worth trying
+    EXPECT_FALSE(guess_.is_trusted(1, 1.0F));
     for (int i = 0; i < 100; ++i) {
-        guess_.learn(0, true);
-        guess_.learn(1, i % 2 == 0);
+        guess_.learn(1, 1.0F, true);
+        guess_.learn(1, 0.2F, i % 2 == 0);
     }
-    EXPECT_TRUE(guess_.is_trusted(0) && guess_.is_trusted(2));
-    EXPECT_FALSE(guess_.is_trusted(1) || guess_.is_trusted(3));
-    for (int i = 0; i < 300; ++i) guess_.learn(2, false);
-    EXPECT_FALSE(guess_.is_worthwhile());
+    EXPECT_TRUE(guess_.is_trusted(1, 1.0F));
+    EXPECT_FALSE(guess_.is_trusted(1, 0.2F));
+    EXPECT_FALSE(guess_.is_trusted(2, 1.0F));  // another distance is another matter
+    for (int i = 0; i < 300; ++i) guess_.learn(1, 1.0F, false);
+    EXPECT_FALSE(guess_.is_trusted(1, 1.0F));
+    EXPECT_FALSE(guess_.is_worthwhile(1));
+    EXPECT_TRUE(guess_.is_worthwhile(2));
 }
 
 }  // namespace

@@ -1,0 +1,96 @@
+#include "engine/expert_lookahead.h"
+
+#include <algorithm>
+
+namespace hypura::engine {
+namespace {
+
+constexpr uint32_t kPassesBetweenTrials = 8;  // of distances that have not been worth a read
+constexpr size_t kPagesBehindDemand = 2;      // of the next layer, whatever is under way
+constexpr size_t kPagesUnderWay = 2;          // with fewer, layers further ahead are asked
+
+bool names(std::span<const int32_t> row, uint32_t expert) {
+    return std::ranges::contains(row, static_cast<int32_t>(expert));
+}
+
+}  // namespace
+
+void ExpertLookahead::begin_pass() {
+    ++passes_;
+    for (Forecasts& forecasts : layers_) {
+        for (Forecast& forecast : forecasts.by_distance) forecast.absent.clear();
+        forecasts.chosen.clear();
+    }
+}
+
+// The right ones stay promised until they are acquired, so that they count as used.
+void ExpertLookahead::judge(size_t layer, std::span<const int32_t> ids, size_t top_k, residency::SlotCache& cache) {
+    Forecasts& judged = layers_[layer];
+    for (size_t distance = 0; distance < judged.by_distance.size(); ++distance) {
+        Forecast& forecast = judged.by_distance[distance];
+        // The last layer may compute fewer tokens than the others.
+        if (forecast.tokens * top_k == ids.size())
+            for (const ExpertGuess& guess : forecast.absent)
+                guess_.learn(distance + 1, guess.margin, names(ids.subspan(guess.token * top_k, top_k), guess.expert));
+        forecast.absent.clear();
+    }
+    wrong_.clear();
+    for (const residency::PageId page : judged.chosen)
+        if (!names(ids, page - judged.layer.first_page)) wrong_.push_back(page);
+    judged.chosen.clear();
+    cache.withdraw(wrong_);
+}
+
+Result<std::span<const residency::PageId>> ExpertLookahead::choose(size_t layer, const ggml_tensor* input, size_t top_k,
+                                                                   std::span<const residency::PageId> demanded,
+                                                                   const residency::SlotCache& cache,
+                                                                   ExpertCompute& compute) {
+    pages_.clear();
+    const Layer& here = layers_[layer].layer;
+    const auto missing = static_cast<size_t>(
+        std::ranges::count_if(demanded, [&](residency::PageId page) { return cache.is_absent(page); }));
+    const size_t under_way = missing + (cache.reads_under_way() + here.slices - 1) / here.slices;
+    for (size_t ahead = 1; ahead <= RouterGuess::kMostLayersAhead && layer + ahead < layers_.size(); ++ahead) {
+        const size_t most_pages = ahead == 1 ? kPagesBehindDemand : kPagesUnderWay - std::min(kPagesUnderWay, under_way);
+        if (pages_.size() >= most_pages) break;
+        Forecasts& target = layers_[layer + ahead];
+        if (!is_worth_asking(target.layer, ahead, cache)) continue;
+        HYPURA_TRY(guess_.make(compute, here.router, target.layer.router, input, top_k));
+        note_absent(target, ahead, input == nullptr ? 0 : static_cast<uint32_t>(ggml_nrows(input)), cache);
+        choose_trusted(target, ahead, most_pages);
+    }
+    return std::span<const residency::PageId>(pages_);
+}
+
+bool ExpertLookahead::is_worth_asking(const Layer& target, size_t layers_ahead,
+                                      const residency::SlotCache& cache) const {
+    if (!guess_.is_worthwhile(layers_ahead) && passes_ % kPassesBetweenTrials != 0) return false;
+    for (uint32_t expert = 0; expert < target.experts; ++expert)
+        if (cache.is_absent(target.first_page + expert)) return true;
+    return false;
+}
+
+void ExpertLookahead::note_absent(Forecasts& target, size_t layers_ahead, uint32_t tokens,
+                                  const residency::SlotCache& cache) {
+    Forecast& forecast = target.by_distance[layers_ahead - 1];
+    forecast.tokens = tokens;
+    forecast.absent.clear();
+    for (const ExpertGuess& guess : guess_.guesses())
+        if (cache.is_absent(target.layer.first_page + guess.expert)) forecast.absent.push_back(guess);
+}
+
+void ExpertLookahead::choose_trusted(Forecasts& target, size_t layers_ahead, size_t most_pages) {
+    trusted_.clear();
+    for (const ExpertGuess& guess : target.by_distance[layers_ahead - 1].absent)
+        if (guess_.is_trusted(layers_ahead, guess.margin)) trusted_.push_back(guess);
+    std::ranges::sort(trusted_, std::greater{}, &ExpertGuess::margin);
+    for (const ExpertGuess& guess : trusted_) {
+        if (pages_.size() >= most_pages) return;
+        const residency::PageId page = target.layer.first_page + guess.expert;
+        if (std::ranges::contains(pages_, page)) continue;  // another token's guess
+        pages_.push_back(page);
+        target.chosen.push_back(page);
+    }
+}
+
+}  // namespace hypura::engine

@@ -1,0 +1,67 @@
+// Which experts of the next layers to read while this one computes: guesses of router_guess.h that have proved right
+// often enough, as many as keep the disk from falling idle.
+//
+// A routing first reads what it needs itself. Behind that, in the same submission, go guesses of the next layer, so
+// that the disk works while the rest of this layer and the next one's attention are computed; where little is under
+// way, layers further ahead are asked too. What turns out wrong loses its promise and ages like any other page.
+#pragma once
+
+#include "base/status.h"
+#include "engine/expert_compute.h"
+#include "engine/router_guess.h"
+#include "residency/slot_cache.h"
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace hypura::engine {
+
+class ExpertLookahead {
+public:
+    // In the order in which a graph routes them.
+    struct Layer {
+        residency::PageId first_page = 0;  // page of expert e: first_page + e
+        uint32_t experts = 0;
+        uint32_t slices = 1;  // reads that a page takes
+        RouterTrace router;   // weights that are in memory, or nothing: then nobody guesses this layer
+    };
+    void add_layer(const Layer& layer) { layers_.push_back({layer, {}, {}}); }
+
+    void begin_pass();
+
+    // `layer` has been routed to `ids` ([top_k] of each token): learns from the guesses that were made for it.
+    // Call it before the routing's own pages are acquired.
+    void judge(size_t layer, std::span<const int32_t> ids, size_t top_k, residency::SlotCache& cache);
+
+    // Pages to read behind `demanded`, the routing's own, of which some may be absent; best first. `input` is what
+    // the layer's router saw. Valid until the next call.
+    Result<std::span<const residency::PageId>> choose(size_t layer, const ggml_tensor* input, size_t top_k,
+                                                      std::span<const residency::PageId> demanded,
+                                                      const residency::SlotCache& cache, ExpertCompute& compute);
+
+private:
+    // What was guessed of one layer from one before it, as far as it was absent then.
+    struct Forecast {
+        uint32_t tokens = 0;
+        std::vector<ExpertGuess> absent;
+    };
+    struct Forecasts {
+        Layer layer;
+        std::array<Forecast, RouterGuess::kMostLayersAhead> by_distance;
+        std::vector<residency::PageId> chosen;  // to be read, and not judged yet
+    };
+    bool is_worth_asking(const Layer& target, size_t layers_ahead, const residency::SlotCache& cache) const;
+    void note_absent(Forecasts& target, size_t layers_ahead, uint32_t tokens, const residency::SlotCache& cache);
+    void choose_trusted(Forecasts& target, size_t layers_ahead, size_t most_pages);
+
+    std::vector<Forecasts> layers_;
+    RouterGuess guess_;
+    uint32_t passes_ = 0;
+    std::vector<residency::PageId> pages_;   // of choose()
+    std::vector<residency::PageId> wrong_;   // scratch of judge()
+    std::vector<ExpertGuess> trusted_;       // scratch of choose_trusted()
+};
+
+}  // namespace hypura::engine

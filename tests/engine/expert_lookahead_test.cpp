@@ -1,0 +1,121 @@
+// What is read ahead of the layers that will need it, over a real slot cache.
+#include "engine/expert_lookahead.h"
+
+#include "engine/router_fixture.h"
+#include "residency/cache_fixture.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace hypura::engine {
+namespace {
+
+using residency::PageId;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+// Experts 0 to 3 of layers 0 to 4: page 4 * layer + expert. Every router names experts 0 and 1 for the input (3, 2).
+class Cache : public residency::CacheFixture {
+public:
+    void TestBody() override {}
+    using CacheFixture::cache_;
+    using CacheFixture::manual_;
+    using CacheFixture::open_manual;
+    using CacheFixture::use;
+};
+
+class ExpertLookaheadTest : public RouterFixture {
+protected:
+    static constexpr size_t kLayers = 5, kExperts = 4, kTopK = 2;
+
+    ExpertLookaheadTest() {
+        pages_.open_manual(kLayers * kExperts, {12});
+        weight_ = matrix(2, kExperts, {1, 0, 0, 1, -1, -1, -1, 0});
+        input_ = matrix(2, 1, {3, 2});
+        for (size_t layer = 0; layer < kLayers; ++layer)
+            lookahead_.add_layer({page(layer, 0), kExperts, 2, {weight_, nullptr, nullptr}});
+    }
+    static PageId page(size_t layer, uint32_t expert) { return static_cast<PageId>(layer * kExperts + expert); }
+
+    std::vector<PageId> choose(size_t layer, std::vector<PageId> demanded = {}) {
+        const auto chosen = lookahead_.choose(layer, input_, kTopK, demanded, *pages_.cache_, compute_);
+        EXPECT_TRUE(chosen);
+        return {chosen->begin(), chosen->end()};
+    }
+    void judge(size_t layer, std::vector<int32_t> ids) { lookahead_.judge(layer, ids, kTopK, *pages_.cache_); }
+    // Layer 1 names what the routers say, pass after pass.
+    void prove_right(int passes = 6) {
+        for (int pass = 0; pass < passes; ++pass) {
+            lookahead_.begin_pass();
+            choose(0);
+            judge(1, {0, 1});
+        }
+        lookahead_.begin_pass();
+    }
+
+    Cache pages_;
+    ggml_tensor *weight_, *input_;
+    ExpertLookahead lookahead_;
+};
+
+TEST_F(ExpertLookaheadTest, NothingIsReadBeforeGuessesProvedRight) {
+    lookahead_.begin_pass();
+    EXPECT_THAT(choose(0), IsEmpty());
+    prove_right();
+    EXPECT_THAT(choose(0), ElementsAre(page(1, 0), page(1, 1)));
+}
+
+TEST_F(ExpertLookaheadTest, WrongGuessesAreNotReadAgain) {
+    prove_right();
+    for (int pass = 0; pass < 30; ++pass) {
+        lookahead_.begin_pass();
+        choose(0);
+        judge(1, {2, 3});
+    }
+    lookahead_.begin_pass();
+    EXPECT_THAT(choose(0), IsEmpty());
+}
+
+TEST_F(ExpertLookaheadTest, WhatIsInMemoryIsNotGuessed) {
+    prove_right();
+    pages_.use({page(1, 0)});
+    EXPECT_THAT(choose(0), ElementsAre(page(1, 1)));
+}
+
+TEST_F(ExpertLookaheadTest, ALayerNeedsWhatItsRoutingNamed) {
+    prove_right();
+    const std::vector<PageId> guesses = choose(0);
+    ASSERT_TRUE(pages_.cache_->acquire({}, guesses));
+    ASSERT_TRUE(pages_.cache_->poll());
+    judge(1, {0, 3});  // expert 1 was wrong
+    EXPECT_EQ(pages_.cache_->counters().prefetches, 2U);
+    EXPECT_EQ(pages_.cache_->counters().prefetch_wasted, 1U);
+}
+
+TEST_F(ExpertLookaheadTest, LayersFurtherAheadAreAskedWhileTheDiskIsIdle) {
+    for (int pass = 0; pass < 6; ++pass) {
+        lookahead_.begin_pass();
+        choose(0);
+        judge(1, {0, 1});
+        judge(2, {0, 1});
+    }
+    lookahead_.begin_pass();
+    pages_.use({page(1, 0), page(1, 1)});
+    EXPECT_THAT(choose(0), ElementsAre(page(2, 0), page(2, 1)));
+    // Two pages under way are enough.
+    pages_.manual_->held = true;
+    const std::vector<PageId> others = {page(4, 0), page(4, 1)};
+    ASSERT_TRUE(pages_.cache_->acquire(others));
+    EXPECT_THAT(choose(0), IsEmpty());
+    pages_.manual_->held = false;
+    ASSERT_TRUE(pages_.cache_->wait(others));
+    pages_.cache_->release(others);
+}
+
+TEST_F(ExpertLookaheadTest, TheLastLayerHasNothingAhead) {
+    prove_right();
+    EXPECT_THAT(choose(kLayers - 1), IsEmpty());
+}
+
+}  // namespace
+}  // namespace hypura::engine
