@@ -5,7 +5,7 @@
 # (a mount namespace of its own, so nothing is left mounted). Knows nothing about verbs.
 #
 # Inside, /usr, /etc and the package manager's state come from the root and every other folder from the host, so a path
-# of the host means the same inside and outside.
+# of the host means the same inside and outside. What a command names below the host's own /usr and /etc is added.
 
 readonly debian_suite=forky
 
@@ -171,6 +171,7 @@ enter_root() {
         set -euo pipefail
         source "$1"
         compose_root "$2" "$3"
+        for word in "$PWD" "${@:4}"; do expose "$3" "${word#*=}"; done
         exec chroot "$3" /usr/bin/env -u LD_LIBRARY_PATH -u LD_PRELOAD -u BASH_ENV LC_ALL=C.UTF-8 \
             PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HYPURA_IN_ROOT="${2##*/}" \
             /bin/bash -c "cd \"\$1\" && shift && exec \"\$@\"" bash "$PWD" "${@:4}"
@@ -206,6 +207,24 @@ place() {
     elif [[ -d $1 ]]; then
         mkdir "$2"
         mount "$3" "$1" "$2"
+    fi
+}
+
+# expose STAGE PATH: makes a path of the host that lies below one of the root's folders visible there, too: a model in
+# /usr/share, say. Whole folders, since the other parts of a split model lie beside it; but never over one of the root's.
+expose() {
+    local stage=$1 path folder
+    [[ $2 == */* && -e $2 ]] || return 0
+    path=$(realpath -s "$2")
+    [[ ! -e $stage$path ]] || return 0
+    folder=$path
+    [[ -d $path ]] || folder=${path%/*}
+    if [[ -e $stage$folder ]]; then
+        touch "$stage$path"
+        mount --bind "$path" "$stage$path"
+    else
+        mkdir -p "$stage$folder"
+        mount --rbind "$folder" "$stage$folder"
     fi
 }
 
