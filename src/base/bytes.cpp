@@ -20,10 +20,16 @@ constexpr std::array kUnits = {
     Unit{"gb", 1e9}, Unit{"t", kTiB},   Unit{"tib", kTiB}, Unit{"tb", 1e12},
 };
 
-std::string lower_without_spaces(std::string_view text) {
-    std::string lowered;
-    for (char c : text)
-        if (c != ' ') lowered += (c >= 'A' && c <= 'Z') ? static_cast<char>(c - 'A' + 'a') : c;
+std::string_view without_spaces_around(std::string_view text) {
+    while (text.starts_with(' ')) text.remove_prefix(1);
+    while (text.ends_with(' ')) text.remove_suffix(1);
+    return text;
+}
+
+std::string lower(std::string_view text) {
+    std::string lowered(text);
+    for (char& c : lowered)
+        if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
     return lowered;
 }
 
@@ -37,15 +43,16 @@ std::optional<double> unit_bytes(std::string_view suffix, uint64_t whole_bytes) 
 }  // namespace
 
 Result<uint64_t> parse_size(std::string_view text, uint64_t whole_bytes, std::string_view option) {
-    const std::string lowered = lower_without_spaces(text);
+    const std::string lowered = lower(without_spaces_around(text));
     double number = 0;
     const char* end = lowered.data() + lowered.size();
     const auto [rest, error] = std::from_chars(lowered.data(), end, number, std::chars_format::fixed);
-    const auto unit = unit_bytes(std::string_view(rest, end), whole_bytes);
+    const std::string_view suffix = without_spaces_around({rest, end});
+    const auto unit = unit_bytes(suffix, whole_bytes);
     const bool usable = error == std::errc() && unit && number >= 0 && number * *unit < 9e18;
     if (!usable)
         return fail(ErrorCode::kInvalidArgument, "{}: '{}' is not a size; write 3GiB, 512MiB or 40%", option, text);
-    if (*rest == '%' && number > 100)
+    if (suffix == "%" && number > 100)
         return fail(ErrorCode::kInvalidArgument, "{}: {} is more than there is; write at most 100%", option, text);
     return static_cast<uint64_t>(std::llround(number * *unit));
 }

@@ -23,11 +23,13 @@ TEST(Bytes, ParsesTheSizesOfTheCommandLine) {
     EXPECT_EQ(parse_size("1.5G", 0, "--ram"), kGiB + kGiB / 2);
     EXPECT_EQ(parse_size("2 GB", 0, "--ram"), 2'000'000'000u);
     EXPECT_EQ(parse_size("40%", 1000, "--ram"), 400u);
+    EXPECT_EQ(parse_size(" 40 % ", 1000, "--ram"), 400u);
     EXPECT_EQ(parse_size("4096", 0, "--ram"), 4096u);
 }
 
 TEST(Bytes, RefusesWhatIsNoSizeAndNamesTheOption) {
-    for (const char* text : {"", "GiB", "-1G", "140%", "3 apples", "nan", "inf", "1e400", "99999999999T"}) {
+    for (const char* text :
+         {"", "GiB", "-1G", "140%", "140 %", "3 apples", "1 5G", "nan", "inf", "1e400", "99999999999T"}) {
         const auto parsed = parse_size(text, 0, "--ram");
         ASSERT_FALSE(parsed) << text;
         EXPECT_EQ(parsed.error().code, ErrorCode::kInvalidArgument);
