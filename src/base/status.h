@@ -33,10 +33,22 @@ enum class ErrorCode {
     kInternal,          // a third-party library failed in a way that it does not explain
 };
 
+// What exactly is wrong with a model file, where scripts act on it (a truncated file is downloaded on, a missing part
+// fetched). The code says how to treat the error; this only refines the program's exit code.
+enum class ModelFlaw {
+    kUnspecified,
+    kAbsurdCount,  // counts, lengths or dimensions that cannot be meant
+    kTruncated,    // the file ends before what its header describes
+    kMisaligned,   // a tensor begins where none may
+    kOverlap,      // two tensors share bytes
+    kMissingPart,  // of a split model
+};
+
 // What happened, on which file or option, and what to do about it, as one sentence for a person.
 struct Error {
     ErrorCode code = ErrorCode::kInternal;
     std::string message;
+    ModelFlaw flaw = ModelFlaw::kUnspecified;
 };
 
 template <class T>
@@ -47,6 +59,13 @@ using Status = std::expected<void, Error>;
 template <class... Args>
 [[nodiscard]] std::unexpected<Error> fail(ErrorCode code, std::format_string<Args...> format, Args&&... args) {
     return std::unexpected(Error{code, std::format(format, std::forward<Args>(args)...)});
+}
+
+// return flawed(ModelFlaw::kOverlap, "{}: tensors {} and {} overlap", path, a, b);
+template <class... Args>
+[[nodiscard]] std::unexpected<Error> flawed(ModelFlaw flaw, std::format_string<Args...> format, Args&&... args) {
+    const ErrorCode code = flaw == ModelFlaw::kMissingPart ? ErrorCode::kNotFound : ErrorCode::kCorruptModel;
+    return std::unexpected(Error{code, std::format(format, std::forward<Args>(args)...), flaw});
 }
 
 // Translates `errno_value`, as left by a system call on `subject` (a path, say), into an Error.

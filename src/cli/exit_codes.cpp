@@ -42,4 +42,22 @@ int exit_code(ErrorCode code) {
     return kExitInternal;
 }
 
+int exit_code(const Error& error) {
+    switch (error.flaw) {
+        case ModelFlaw::kUnspecified:
+            break;
+        case ModelFlaw::kAbsurdCount:
+            return 17;
+        case ModelFlaw::kTruncated:
+            return 18;
+        case ModelFlaw::kMisaligned:
+            return 19;
+        case ModelFlaw::kOverlap:
+            return 20;
+        case ModelFlaw::kMissingPart:
+            return 21;
+    }
+    return exit_code(error.code);
+}
+
 }  // namespace hypura::cli

@@ -10,5 +10,6 @@ inline constexpr int kExitOk = 0;
 inline constexpr int kExitInternal = 1;
 
 int exit_code(ErrorCode code);
+int exit_code(const Error& error);  // finer for model files
 
 }  // namespace hypura::cli

@@ -53,32 +53,32 @@ Cursor::Cursor(const ByteSource& source)
 Status Cursor::check_available(uint64_t bytes) const {
     if (bytes <= remaining_bytes()) return {};
     if (end_ < source_.size_bytes)
-        return fail(ErrorCode::kCorruptModel, "{}: the header is larger than {}, so it is damaged; download it again",
-                    name(), format_bytes(kMaxHeaderBytes));
-    return fail(ErrorCode::kCorruptModel,
-                "{}: the file ends inside its header, at byte {}; it is truncated, download it again", name(), end_);
+        return flawed(ModelFlaw::kAbsurdCount, "{}: the header is larger than {}, so it is damaged; download it again",
+                      name(), format_bytes(kMaxHeaderBytes));
+    return flawed(ModelFlaw::kTruncated,
+                  "{}: the file ends inside its header, at byte {}; it is truncated, download it again", name(), end_);
 }
 
 Status Cursor::check_count(uint64_t count, uint64_t max_count, uint64_t min_bytes, std::string_view what) const {
     if (count > max_count)
-        return fail(ErrorCode::kCorruptModel,
-                    "{}: the header claims {} {}, more than the {} that make sense; it is damaged, download it again",
-                    name(), count, what, max_count);
+        return flawed(ModelFlaw::kAbsurdCount,
+                      "{}: the header claims {} {}, more than the {} that make sense; it is damaged, download it again",
+                      name(), count, what, max_count);
     if (count * min_bytes > remaining_bytes())  // cannot wrap: every maximum is far below 2^32
-        return fail(ErrorCode::kCorruptModel,
-                    "{}: the header claims {} {}, which do not fit into the file's {} bytes; it is truncated or "
-                    "damaged, download it again",
-                    name(), count, what, source_.size_bytes);
+        return flawed(ModelFlaw::kAbsurdCount,
+                      "{}: the header claims {} {}, which do not fit into the file's {} bytes; it is truncated or "
+                      "damaged, download it again",
+                      name(), count, what, source_.size_bytes);
     return {};
 }
 
 Result<std::string> Cursor::read_string(uint64_t max_bytes, std::string_view what) {
     HYPURA_ASSIGN(const uint64_t length, read<uint64_t>());
     if (length > max_bytes)
-        return fail(ErrorCode::kCorruptModel,
-                    "{}: {} at byte {} claims {} bytes, more than the {} allowed; the file is damaged, download it "
-                    "again",
-                    name(), what, position_, length, max_bytes);
+        return flawed(ModelFlaw::kAbsurdCount,
+                      "{}: {} at byte {} claims {} bytes, more than the {} allowed; the file is damaged, download it "
+                      "again",
+                      name(), what, position_, length, max_bytes);
     HYPURA_TRY(check_available(length));
     std::string text(length, '\0');
     HYPURA_TRY(read_into(std::as_writable_bytes(std::span(text))));

@@ -111,17 +111,18 @@ std::string part_suffix(uint64_t index, uint64_t count) {
 Result<std::string> part_prefix(const std::string& path, const SplitPosition& position) {
     const std::string suffix = part_suffix(position.index, position.count);
     if (path.ends_with(suffix)) return path.substr(0, path.size() - suffix.size());
-    return fail(ErrorCode::kNotFound,
-                "{}: this is part {} of {} of a model, but the other parts cannot be found, since its name does not "
-                "end in {}; give every part its original name",
-                path, position.index + 1, position.count, suffix);
+    return flawed(ModelFlaw::kMissingPart,
+                  "{}: this is part {} of {} of a model, but the other parts cannot be found, since its name does not "
+                  "end in {}; give every part its original name",
+                  path, position.index + 1, position.count, suffix);
 }
 
 Result<ReadPart> read_sibling(const std::string& path, const SplitPosition& position) {
     auto read = read_part(path);
     if (!read && read.error().code == ErrorCode::kNotFound)
-        return fail(ErrorCode::kNotFound, "{}: part {} of the model's {} is missing; download it into the same folder",
-                    path, position.index + 1, position.count);
+        return flawed(ModelFlaw::kMissingPart,
+                      "{}: part {} of the model's {} is missing; download it into the same folder", path,
+                      position.index + 1, position.count);
     if (!read) return read;
     HYPURA_ASSIGN(const SplitPosition found, split_position(*read));
     if (found.index == position.index && found.count == position.count) return read;
@@ -166,6 +167,12 @@ ModelFile join(std::vector<ReadPart> parts) {
     // No overflow: every tensor lies inside a file, and no two share bytes.
     for (const TensorInfo& tensor : model.tensors) model.tensor_bytes += tensor.size_bytes;
     return model;
+}
+
+std::string_view what_changed(const Part& before, const Part& now) {
+    if (now.device != before.device || now.inode != before.inode) return "replaced by another one";
+    if (now.size_bytes < before.size_bytes) return "truncated";
+    return "written to";
 }
 
 // Parts of two different downloads of a model can look alike one by one; together they do not.
@@ -216,7 +223,7 @@ Status check_unchanged(const ModelFile& model) {
         if (!same)
             return fail(ErrorCode::kModelChanged,
                         "{}: the file was {} while it was in use; load the model again once it is complete", part.path,
-                        exists ? "changed" : "removed");
+                        exists ? what_changed(part, now) : "removed");
     }
     return {};
 }

@@ -292,9 +292,9 @@ Result<TensorInfo> HeaderParser::read_tensor() {
 Status HeaderParser::read_shape(TensorInfo& tensor) {
     HYPURA_ASSIGN(const uint32_t dimensions, cursor_.read<uint32_t>());
     if (dimensions > kMaxDimensions)
-        return fail(ErrorCode::kCorruptModel,
-                    "{}: tensor {} has {} dimensions, more than {}; the file is damaged, download it again",
-                    source_.name, printable(tensor.name), dimensions, kMaxDimensions);
+        return flawed(ModelFlaw::kAbsurdCount,
+                      "{}: tensor {} has {} dimensions, more than {}; the file is damaged, download it again",
+                      source_.name, printable(tensor.name), dimensions, kMaxDimensions);
     for (uint64_t& extent : std::span(tensor.shape).first(dimensions)) {
         HYPURA_ASSIGN(extent, cursor_.read<uint64_t>());
     }
@@ -334,19 +334,19 @@ Status HeaderParser::locate_tensors() {
 
 Status HeaderParser::locate(TensorInfo& tensor, uint64_t aligned_to) const {
     if (!is_aligned(tensor.file_offset, aligned_to))
-        return fail(ErrorCode::kCorruptModel,
-                    "{}: tensor {} begins at {}, which is no multiple of {}; the file is damaged, download it again",
-                    source_.name, printable(tensor.name), tensor.file_offset, aligned_to);
+        return flawed(ModelFlaw::kMisaligned,
+                      "{}: tensor {} begins at {}, which is no multiple of {}; the file is damaged, download it again",
+                      source_.name, printable(tensor.name), tensor.file_offset, aligned_to);
     const auto begin = checked_add(header_.data_offset, tensor.file_offset);
     const auto end = begin ? checked_add(*begin, tensor.size_bytes) : std::nullopt;
     if (!end)
-        return fail(ErrorCode::kCorruptModel,
-                    "{}: tensor {} lies at the impossible offset {}; the file is damaged, download it again",
-                    source_.name, printable(tensor.name), tensor.file_offset);
+        return flawed(ModelFlaw::kTruncated,
+                      "{}: tensor {} lies at the impossible offset {}; the file is damaged, download it again",
+                      source_.name, printable(tensor.name), tensor.file_offset);
     if (*end > source_.size_bytes)
-        return fail(ErrorCode::kCorruptModel,
-                    "{}: the file is truncated: tensor {} needs bytes up to {}, the file has {}; download it again",
-                    source_.name, printable(tensor.name), *end, source_.size_bytes);
+        return flawed(ModelFlaw::kTruncated,
+                      "{}: the file is truncated: tensor {} needs bytes up to {}, the file has {}; download it again",
+                      source_.name, printable(tensor.name), *end, source_.size_bytes);
     tensor.file_offset = *begin;
     return {};
 }

@@ -62,9 +62,9 @@ Result<uint64_t> checked_tensor_bytes(std::string_view file, const TensorInfo& t
                     "{}: tensor {} has rows of {} elements, which is no multiple of the {} that a block of {} holds; "
                     "the file is damaged, download it again",
                     file, name, tensor.shape[0], tensor.type.block_elements, tensor.type.name);
-    return fail(ErrorCode::kCorruptModel,
-                "{}: the dimensions of tensor {} are impossibly large; the file is damaged, download it again", file,
-                name);
+    return flawed(ModelFlaw::kAbsurdCount,
+                  "{}: the dimensions of tensor {} are impossibly large; the file is damaged, download it again", file,
+                  name);
 }
 
 Status check_unique_names(std::string_view file, std::span<const TensorInfo> tensors) {
@@ -85,9 +85,9 @@ Status sort_without_overlap(std::string_view file, std::span<TensorInfo> tensors
     };
     const auto found = std::ranges::adjacent_find(tensors, overlap);
     if (found == tensors.end()) return {};
-    return fail(ErrorCode::kCorruptModel,
-                "{}: tensors {} and {} overlap; the file is damaged, download or convert it again", file,
-                printable(found->name), printable((found + 1)->name));
+    return flawed(ModelFlaw::kOverlap,
+                  "{}: tensors {} and {} overlap; the file is damaged, download or convert it again", file,
+                  printable(found->name), printable((found + 1)->name));
 }
 
 }  // namespace hypura::gguf

@@ -24,6 +24,9 @@ TEST(ExitCodes, AreDistinctAndNeverSuccess) {
         EXPECT_NE(code, kExitOk);
         EXPECT_TRUE(seen.insert(code).second) << to_string(static_cast<ErrorCode>(i));
     }
+    for (const ModelFlaw flaw : {ModelFlaw::kAbsurdCount, ModelFlaw::kTruncated, ModelFlaw::kMisaligned,
+                                 ModelFlaw::kOverlap, ModelFlaw::kMissingPart})
+        EXPECT_TRUE(seen.insert(exit_code(flawed(flaw, "m.gguf").error())).second) << static_cast<int>(flaw);
 }
 
 TEST(ProgressLine, ShowsShareRateAndRemainingTime) {

@@ -29,6 +29,13 @@ void expect_corrupt(const GgufBytes& bytes, std::string_view part) {
     expect_failure(bytes.bytes(), ErrorCode::kCorruptModel, part);
 }
 
+// Scripts tell these apart by the exit code.
+void expect_flaw(const GgufBytes& bytes, ModelFlaw flaw, std::string_view part) {
+    expect_corrupt(bytes, part);
+    const auto header = read_header(memory_source("m.gguf", std::as_bytes(std::span(bytes.bytes()))));
+    EXPECT_TRUE(!header && header.error().flaw == flaw) << part;
+}
+
 // A file of one F32 tensor of 8 elements at `offset`, with that much data.
 GgufBytes one_tensor(uint64_t offset, size_t data_bytes) {
     return GgufBytes().start(1, 0).tensor("t", {8}, kF32, offset).data(data_bytes);
@@ -51,15 +58,16 @@ TEST(MalformedGguf, UnknownVersion) {
 }
 
 TEST(MalformedGguf, EndsInsideTheHeader) {
-    expect_corrupt(GgufBytes().text("GGUF").number<uint32_t>(3), "ends inside its header");
-    expect_corrupt(GgufBytes().start(0, 1).string("a key").number<uint32_t>(10), "ends inside its header");
+    expect_flaw(GgufBytes().text("GGUF").number<uint32_t>(3), ModelFlaw::kTruncated, "ends inside its header");
+    expect_flaw(GgufBytes().start(0, 1).string("a key").number<uint32_t>(10), ModelFlaw::kTruncated,
+                "ends inside its header");
 }
 
 TEST(MalformedGguf, AbsurdCounts) {
-    expect_corrupt(GgufBytes().start(UINT64_MAX, 0), "18446744073709551615 tensors");
-    expect_corrupt(GgufBytes().start(0, UINT64_MAX), "18446744073709551615 metadata keys");
-    expect_corrupt(GgufBytes().start(1000, 0).data(100), "1000 tensors, which do not fit");
-    expect_corrupt(GgufBytes().start(0, 1000).data(100), "1000 metadata keys, which do not fit");
+    expect_flaw(GgufBytes().start(UINT64_MAX, 0), ModelFlaw::kAbsurdCount, "18446744073709551615 tensors");
+    expect_flaw(GgufBytes().start(0, UINT64_MAX), ModelFlaw::kAbsurdCount, "18446744073709551615 metadata keys");
+    expect_flaw(GgufBytes().start(1000, 0).data(100), ModelFlaw::kAbsurdCount, "1000 tensors, which do not fit");
+    expect_flaw(GgufBytes().start(0, 1000).data(100), ModelFlaw::kAbsurdCount, "1000 metadata keys, which do not fit");
 }
 
 TEST(MalformedGguf, AbsurdLengths) {
@@ -135,21 +143,27 @@ TEST(MalformedGguf, BadDimensions) {
     expect_corrupt(GgufBytes().start(1, 0).tensor("t", {1u << 31, 1u << 31}, kF32, 0).data(64), "impossibly large");
 }
 
-TEST(MalformedGguf, MisalignedOffset) { expect_corrupt(one_tensor(4, 64), "begins at 4, which is no multiple of 32"); }
+TEST(MalformedGguf, MisalignedOffset) {
+    expect_flaw(one_tensor(4, 64), ModelFlaw::kMisaligned, "begins at 4, which is no multiple of 32");
+}
 
-TEST(MalformedGguf, OffsetThatWraps) { expect_corrupt(one_tensor(UINT64_MAX - 31, 64), "impossible offset"); }
+TEST(MalformedGguf, OffsetThatWraps) {
+    expect_flaw(one_tensor(UINT64_MAX - 31, 64), ModelFlaw::kTruncated, "impossible offset");
+}
 
 TEST(MalformedGguf, TruncatedData) {
-    expect_corrupt(one_tensor(0, 31), "truncated: tensor t needs bytes up to 96, the file has 95; download it again");
-    expect_corrupt(one_tensor(1024, 32), "truncated: tensor t");
-    expect_corrupt(GgufBytes().start(1, 0).tensor("t", {8}, kF32, 0), "truncated: tensor t");
+    expect_flaw(one_tensor(0, 31), ModelFlaw::kTruncated,
+                "truncated: tensor t needs bytes up to 96, the file has 95; download it again");
+    expect_flaw(one_tensor(1024, 32), ModelFlaw::kTruncated, "truncated: tensor t");
+    expect_flaw(GgufBytes().start(1, 0).tensor("t", {8}, kF32, 0), ModelFlaw::kTruncated, "truncated: tensor t");
 }
 
 TEST(MalformedGguf, OverlappingTensors) {
     GgufBytes bytes;
     bytes.start(2, 0).tensor("b", {8}, kF32, 32).tensor("a", {16}, kF32, 0).data(128);
-    expect_corrupt(bytes, "tensors a and b overlap");
-    expect_corrupt(GgufBytes().start(2, 0).tensor("a", {8}, kF32, 0).tensor("b", {8}, kF32, 0).data(64), "overlap");
+    expect_flaw(bytes, ModelFlaw::kOverlap, "tensors a and b overlap");
+    expect_flaw(GgufBytes().start(2, 0).tensor("a", {8}, kF32, 0).tensor("b", {8}, kF32, 0).data(64),
+                ModelFlaw::kOverlap, "overlap");
 }
 
 TEST(MalformedGguf, DuplicateTensorNames) {

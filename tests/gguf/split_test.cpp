@@ -56,6 +56,7 @@ TEST_F(SplitModel, OpensByAnyOfItsParts) {
 TEST_F(SplitModel, NamesTheMissingPart) {
     std::filesystem::remove(part_path(1));
     expect_failure(part_path(2), ErrorCode::kNotFound, "big-00002-of-00003.gguf: part 2 of the model's 3 is missing");
+    EXPECT_EQ(open_model(part_path(2)).error().flaw, ModelFlaw::kMissingPart);
 }
 
 TEST_F(SplitModel, NeedsTheOriginalNames) {
