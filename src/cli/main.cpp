@@ -2,6 +2,7 @@
 #include "cli/command.h"
 #include "cli/console.h"
 #include "cli/exit_codes.h"
+#include "cli/lost_mapping.h"
 #include "engine/llama_library.h"
 
 #include <CLI/CLI.hpp>
@@ -75,7 +76,7 @@ void add_commands(CLI::App& app, CommandContext& context) {
 int report(const Environment& environment, const Status& status) {
     if (status) return kExitOk;
     print_error(environment, status.error().message);
-    return exit_code(status.error().code);
+    return exit_code(status.error());
 }
 
 // CLI11 only says that a command is missing.
@@ -107,6 +108,7 @@ void end_after_device_loss(const char* reason) {
 
 int main_function(int argc, char** argv) {
     std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error with a name, and what was begun is removed
+    explain_lost_mappings();
     engine::on_ggml_abort(end_after_device_loss);
     CommandContext context;
     context.environment = read_environment();
