@@ -127,6 +127,7 @@ Status LlamaEngine::open(const EngineOptions& requested) {
     HYPURA_TRY(decide_devices(options));
     HYPURA_TRY(runtime_.report.mode == Mode::kStream ? open_streaming(runtime_, options)
                                                      : open_plain(runtime_, options));
+    HYPURA_TRY(gguf::check_unchanged(runtime_.file));  // the header was read before the weights were
     runtime_.report.load_us = now_us() - begin_us;
     return {};
 }

@@ -23,8 +23,10 @@ uint32_t context_tokens(const Runtime& runtime, const EngineOptions& options) {
                         : static_cast<uint32_t>(std::min<uint64_t>(trained, kDefaultContextTokens));
 }
 
+// A file that changed under libllama is the better explanation of whatever it says.
 Error load_error(const Runtime& runtime) {
     const std::string complaint = take_llama_complaints();
+    if (Status unchanged = gguf::check_unchanged(runtime.file); !unchanged) return std::move(unchanged).error();
     return {ErrorCode::kUnsupportedModel,
             std::format("{}: libllama cannot load this model{}{}", runtime.file.parts[0].path,
                         complaint.empty() ? "" : ": ", complaint)};

@@ -51,6 +51,12 @@ Status run_guarded(Runtime& runtime, Pass pass, std::span<const PassToken> token
     }
 }
 
+// What was read from a file that somebody wrote to meanwhile is not this model: nobody may see what was computed with
+// it. Weights that are all in memory do not care.
+Status check_files(const Runtime& runtime) {
+    return runtime.report.mode == Mode::kResident ? Status{} : gguf::check_unchanged(runtime.file);
+}
+
 }  // namespace
 
 std::vector<PassToken> pass_of(std::span<const Token> tokens, uint32_t position, bool all_outputs) {
@@ -72,7 +78,8 @@ Status run_pass(Runtime& runtime, Pass pass, std::span<const PassToken> tokens) 
     if (streamer != nullptr) streamer->begin_pass();
     Status ran = run_guarded(runtime, pass, tokens);
     if (streamer != nullptr) HYPURA_TRY(streamer->end_pass());
-    return ran;
+    HYPURA_TRY(ran);
+    return check_files(runtime);
 }
 
 const float* logits_row(const Runtime& runtime, size_t index) {
