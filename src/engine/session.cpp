@@ -33,6 +33,7 @@ public:
     void cancel() override { runtime_.eval.abort = true; }
 
 private:
+    Status check_vocabulary(std::span<const Token> tokens) const;
     Status start_with_encoder(std::span<const Token> tokens);
     Status evaluate_pass(Pass pass, std::span<const Token> tokens, bool all_logits);
     void keep_rows(size_t first_row, size_t end_row);
@@ -53,6 +54,7 @@ Status LlamaSession::evaluate(std::span<const Token> tokens, LogitsWanted wanted
         return fail(ErrorCode::kInvalidArgument,
                     "{} tokens do not fit the context of {} ({} are used); use a larger --ctx", tokens.size(),
                     context_tokens(), position_);
+    HYPURA_TRY(check_vocabulary(tokens));
     if (llama_model_has_encoder(runtime_.model.get()) && begin == 0) {
         Status started = start_with_encoder(tokens);
         if (!started) clear();
@@ -70,6 +72,15 @@ Status LlamaSession::evaluate(std::span<const Token> tokens, LogitsWanted wanted
         return evaluated;
     }
     return {};
+}
+
+// libllama would only say that the batch is invalid.
+Status LlamaSession::check_vocabulary(std::span<const Token> tokens) const {
+    const auto vocabulary = static_cast<Token>(runtime_.logits_row);
+    const auto unknown = std::ranges::find_if(tokens, [&](Token token) { return token < 0 || token >= vocabulary; });
+    if (unknown == tokens.end() || vocabulary == 0) return {};
+    return fail(ErrorCode::kInvalidArgument, "{}: there is no token {}; the vocabulary has {}, numbered from 0",
+                runtime_.file.parts[0].path, *unknown, vocabulary);
 }
 
 // The whole prompt goes through the encoder at once; a decoder behind it begins with its start token.

@@ -41,6 +41,20 @@ TEST(Session, LastLogitsAreTheLastTokensWhateverThePasses) {
     EXPECT_TRUE((*session)->logits(1).empty());
 }
 
+TEST(Session, TokensBeyondTheVocabularyAreNamed) {
+    const auto engine = open_demo(4);
+    ASSERT_NE(engine, nullptr);
+    const auto session = engine->new_session();
+    ASSERT_TRUE(session);
+    for (const Token token : {static_cast<Token>(engine->vocabulary_tokens()), Token{-1}}) {
+        const Status status = (*session)->evaluate(std::vector<Token>{300, token}, LogitsWanted::kLast);
+        ASSERT_FALSE(status);
+        EXPECT_EQ(status.error().code, ErrorCode::kInvalidArgument);
+        EXPECT_TRUE(status.error().message.contains(std::to_string(token))) << status.error().message;
+    }
+    EXPECT_EQ((*session)->position(), 0u);
+}
+
 TEST(Session, RewindGivesTheSameLogitsAgain) {
     const auto engine = open_demo(8);
     ASSERT_NE(engine, nullptr);
