@@ -43,9 +43,14 @@ Result<uint64_t> parse_budget_flag(const std::string& text, std::string_view aut
     return bytes;
 }
 
-Result<storage::FaultPlan> parse_fault_flag(const std::string& text) {
-    if (text.empty()) return storage::FaultPlan{};
-    return storage::parse_fault_plan(text);
+// "load:" before it: of the reads at the start, which fill what stays in memory.
+Status parse_fault_flag(std::string_view text, engine::EngineOptions& options) {
+    constexpr std::string_view kLoad = "load:";
+    if (text.empty()) return {};
+    const bool loading = text.starts_with(kLoad);
+    if (loading) text.remove_prefix(kLoad.size());
+    HYPURA_ASSIGN((loading ? options.load_fault : options.fault), storage::parse_fault_plan(text));
+    return {};
 }
 
 std::vector<std::string> split_at_commas(std::string_view text) {
@@ -145,7 +150,7 @@ void add_memory_flags(CLI::App& command, EngineFlags& flags, const Environment& 
     add_device_flags(command, flags);
     command
         .add_option("--fault", flags.fault,
-                    "N:eio|short|eintr|eof[:permanent]: fail the Nth read; N:slow:MS: delay them")
+                    "[load:]N:eio|short|eintr|eof[:permanent]: fail the Nth read; N:slow:MS: delay them")
         ->group("");
 }
 
@@ -162,7 +167,7 @@ Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64
     HYPURA_ASSIGN(options.ram_bytes, parse_budget_flag(flags.ram, "auto", usable_bytes, "--ram"));
     HYPURA_ASSIGN(options.weights_bytes, parse_budget_flag(flags.weights, "", usable_bytes, "--weights"));
     HYPURA_ASSIGN(options.reader.kind, parse_reader_kind(flags.io));
-    HYPURA_ASSIGN(options.fault, parse_fault_flag(flags.fault));
+    HYPURA_TRY(parse_fault_flag(flags.fault, options));
     HYPURA_ASSIGN(options.cache_types, parse_cache_flag(flags.cache_type));
     HYPURA_ASSIGN(options.vram_bytes, parse_budget_flag(flags.vram, "auto", usable_bytes, "--vram"));
     if (flags.vram.ends_with('%'))

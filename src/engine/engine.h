@@ -74,7 +74,8 @@ struct EngineOptions {
     bool smallest_pool = false;    // kStream: the least memory that works, whatever the budgets say
     bool plain_reference = false;  // unmodified libllama without repacking: what `verify` compares with
     storage::ReaderOptions reader;
-    storage::FaultPlan fault;                          // tests only
+    storage::FaultPlan fault;                          // tests only, as the next: of streamed weights
+    storage::FaultPlan load_fault;                     // of those that stay in memory
     std::function<void(const LoadProgress&)> on_load;  // may be empty; called on the opening thread
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <format>
 
 namespace hypura::engine {
 namespace {
@@ -22,10 +23,10 @@ void make_resident(CapturedWeight& weight, std::string reason) {
 
 void merge_use(CapturedWeight& weight, const ggml_tensor& node, WeightUse use,
                const std::optional<uint32_t>& ids_occurrence) {
-    if (use == WeightUse::kOther) return make_resident(weight, ggml_op_name(node.op));
-    if (use != weight.use) return make_resident(weight, "readers of different kinds");
+    if (use == WeightUse::kOther) return make_resident(weight, std::format("read by {}", ggml_op_name(node.op)));
+    if (use != weight.use) return make_resident(weight, "its readers are of different kinds");
     if (use != WeightUse::kExperts) return;
-    if (!ids_occurrence) return make_resident(weight, "copies of one of several routings");
+    if (!ids_occurrence) return make_resident(weight, "routed by copies of one of several tensors");
     if (weight.ids_name != original_name(node.src[2]) || weight.ids_occurrence != *ids_occurrence)
         make_resident(weight, "routed by more than one tensor");
 }
@@ -121,7 +122,7 @@ void GraphCapture::note_reader(ggml_tensor* node, int source_index, ggml_tensor*
     const auto found = infos_.find(original_name(weight));
     if (weight->op != GGML_OP_NONE || found == infos_.end()) return;
     Entry& entry = entry_for(*found->second);
-    if (is_copy(weight)) return make_resident(entry.weight, "another device");
+    if (is_copy(weight)) return make_resident(entry.weight, "read on another device");
     if (!is_on_host(weight)) {
         if (!std::ranges::contains(entry.weight.on_device, weight)) entry.weight.on_device.push_back(weight);
         return;

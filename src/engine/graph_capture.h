@@ -48,7 +48,7 @@ struct CapturedWeight {
     uint32_t ids_repeats = 1;     // how many I32 nodes of a graph have that name
     RouterTrace router;           // kExperts: its weights; the input is of a graph that is gone
     uint32_t readers = 0;         // most nodes of one graph that read it
-    std::string other_reader;     // kOther: why it stays, "ADD" for example
+    std::string other_reader;     // kOther: why it stays, "read by ADD" for example
 };
 
 class GraphCapture final : public EvalObserver {

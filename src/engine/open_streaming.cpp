@@ -42,9 +42,9 @@ Result<std::vector<storage::DirectFile>> open_files(const gguf::ModelFile& model
 }
 
 Result<std::unique_ptr<storage::BlockReader>> make_reader(const gguf::ModelFile& model, const EngineOptions& options,
-                                                          bool with_faults) {
+                                                          const storage::FaultPlan& fault) {
     HYPURA_ASSIGN(auto raw, storage::make_raw_reader(options.reader));
-    if (with_faults && options.fault.nth > 0) raw = storage::make_fault_reader(std::move(raw), options.fault);
+    if (fault.nth > 0) raw = storage::make_fault_reader(std::move(raw), fault);
     HYPURA_ASSIGN(auto files, open_files(model));
     return std::make_unique<storage::BlockReader>(std::move(raw), std::move(files));
 }
@@ -221,7 +221,7 @@ std::vector<const gguf::TensorInfo*> resident_tensors(const StreamLayout& layout
 
 Status load_weights(Runtime& runtime, const EngineOptions& options, const StreamLayout& layout,
                     const placement::StreamPlan& plan) {
-    HYPURA_ASSIGN(auto reader, make_reader(runtime.file, options, false));
+    HYPURA_ASSIGN(auto reader, make_reader(runtime.file, options, options.load_fault));
     const auto progress = [&](uint64_t done, uint64_t total) {
         if (options.on_load) options.on_load({done, total});
     };
@@ -231,18 +231,71 @@ Status load_weights(Runtime& runtime, const EngineOptions& options, const Stream
     return {};
 }
 
-void describe(Report& report, const Candidate& candidate, const placement::StreamPlan& plan) {
+std::string_view plural(size_t count) { return count == 1 ? "" : "s"; }
+
+// What is streamed; of what could be and is not, why.
+std::vector<std::string> dense_notes(const StreamLayout& layout, const placement::StreamPlan& plan, bool has_room) {
+    std::vector<std::string> notes;
+    uint64_t kept_bytes = 0;
+    size_t streamed = 0;
+    for (size_t d = 0; d < layout.dense.size(); ++d) {
+        if (plan.dense_streamed[d])
+            ++streamed;
+        else
+            kept_bytes += layout.dense[d].part.bytes;
+    }
+    const size_t kept = layout.dense.size() - streamed;
+    if (streamed > 0)
+        notes.push_back(std::format("{} of {} dense matrices are streamed", streamed, layout.dense.size()));
+    if (kept > 0)
+        notes.push_back(std::format("{} dense matri{} ({}) in memory: {}", kept, kept == 1 ? "x stays" : "ces stay",
+                                    format_bytes(kept_bytes),
+                                    has_room ? "the budget has room" : "slots would take as much as the weights do"));
+    return notes;
+}
+
+// A pool that holds everything it serves evicts nothing, however small it is.
+bool never_evicts(const placement::StreamProblem& problem, const placement::StreamPlan& plan) {
+    std::vector<uint64_t> served(plan.classes.size());
+    for (size_t g = 0; g < problem.experts.size(); ++g) served[plan.expert_class[g]] += problem.experts[g].experts;
+    for (size_t d = 0; d < problem.dense.size(); ++d)
+        if (plan.dense_streamed[d]) ++served[plan.dense_class[d]];
+    for (size_t c = 0; c < served.size(); ++c)
+        if (served[c] > plan.classes[c].slots) return false;
+    return true;
+}
+
+std::vector<std::string> notes_of(const Runtime& runtime, const Candidate& candidate,
+                                  const placement::StreamPlan& plan) {
     const StreamLayout& layout = candidate.layout;
-    const auto streamed = static_cast<size_t>(std::ranges::count(plan.dense_streamed, true));
+    const bool has_room = candidate.problem.weights_bytes > placement::smallest_weights_bytes(candidate.problem);
+    std::vector<std::string> notes;
+    if (!layout.groups.empty())
+        notes.push_back(
+            std::format("experts of {} layer{} are streamed", layout.groups.size(), plural(layout.groups.size())));
+    notes.append_range(dense_notes(layout, plan, has_room));
+    const bool streams = !plan.classes.empty();
+    if (!streams)
+        notes.emplace_back("nothing is streamed");
+    else if (never_evicts(candidate.problem, plan))
+        notes.push_back(std::format("nothing is evicted: there is a slot for all that is streamed{}",
+                                    has_room ? "" : ", since one pass may need all of it"));
+    notes.append_range(layout.notes);
+    const size_t unread = runtime.file.tensors.size() - candidate.capture.weights().size();
+    if (unread > 0)
+        notes.push_back(std::format("{} tensor{} of the file {} read by no computation", unread, plural(unread),
+                                    unread == 1 ? "is" : "are"));
+    return notes;
+}
+
+void describe(Runtime& runtime, const Candidate& candidate, const placement::StreamPlan& plan) {
+    Report& report = runtime.report;
+    const StreamLayout& layout = candidate.layout;
     for (const placement::ExpertGroup& group : candidate.problem.experts)
         report.streamed_bytes += group.expert_bytes * group.experts;
     for (size_t d = 0; d < layout.dense.size(); ++d)
         if (plan.dense_streamed[d]) report.streamed_bytes += layout.dense[d].part.bytes;
-    if (!layout.groups.empty())
-        report.notes.push_back(std::format("experts of {} layers are streamed", layout.groups.size()));
-    if (streamed > 0)
-        report.notes.push_back(std::format("{} of {} dense matrices are streamed", streamed, layout.dense.size()));
-    report.notes.insert(report.notes.end(), layout.notes.begin(), layout.notes.end());
+    report.notes = notes_of(runtime, candidate, plan);
     for (const DeviceWeight& weight : layout.device) report.device_weight_bytes += weight.info->size_bytes;
     report.resident_bytes = plan.resident_bytes;
     report.slot_bytes = plan.slot_bytes;
@@ -256,7 +309,7 @@ Status open_streaming(Runtime& runtime, const EngineOptions& options) {
     HYPURA_ASSIGN(ModelView view, ModelView::create(runtime.file));
     runtime.view = std::move(view);
     HYPURA_TRY(load_llama_model(runtime, runtime.view->paths(), LLAMA_LOAD_MODE_MMAP, false));
-    HYPURA_ASSIGN(runtime.reader, make_reader(runtime.file, options, true));
+    HYPURA_ASSIGN(runtime.reader, make_reader(runtime.file, options, options.fault));
     HYPURA_ASSIGN(Candidate candidate, fit_batch(runtime, options, runtime.reader->files()));
     HYPURA_ASSIGN(placement::StreamPlan plan, placement::plan_streaming(candidate.problem));
     HYPURA_ASSIGN(const std::vector<DeviceBank*> banks, make_banks(runtime, candidate.share, candidate.layout));
@@ -268,7 +321,7 @@ Status open_streaming(Runtime& runtime, const EngineOptions& options) {
                                          *runtime.reader, static_cast<uint32_t>(llama_n_threads(runtime.context.get())),
                                          banks, slot_memory(runtime, banks)));
     runtime.eval.observer = runtime.streamer.get();
-    describe(runtime.report, candidate, plan);
+    describe(runtime, candidate, plan);
     return {};
 }
 

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <iterator>
 #include <vector>
 
 namespace hypura::engine {
@@ -22,7 +23,13 @@ struct Run {
     uint32_t part = 0;
     uint64_t begin = 0;
     uint64_t end = 0;
-    std::string_view first_tensor;
+    std::vector<const gguf::TensorInfo*> tensors;  // in file order
+
+    // What a message about the bytes from `at` on names.
+    std::string_view tensor_at(uint64_t at) const {
+        const auto after = std::ranges::upper_bound(tensors, at, {}, &gguf::TensorInfo::file_offset);
+        return after == tensors.begin() ? tensors.front()->name : (*std::prev(after))->name;
+    }
 };
 
 std::vector<Run> merge_into_runs(std::vector<const gguf::TensorInfo*> tensors) {
@@ -35,7 +42,8 @@ std::vector<Run> merge_into_runs(std::vector<const gguf::TensorInfo*> tensors) {
         if (adjoins)
             runs.back().end = std::max(runs.back().end, end);
         else
-            runs.push_back({info->part, info->file_offset, end, info->name});
+            runs.push_back({info->part, info->file_offset, end, {}});
+        runs.back().tensors.push_back(info);
     }
     return runs;
 }
@@ -54,7 +62,7 @@ std::vector<storage::BlockRead> cut_into_blocks(const ModelView& view, const Run
     std::vector<storage::BlockRead> blocks;
     for (uint64_t at = run.begin; at < run.end;) {
         const uint64_t next = std::min(run.end, align_down(at, kReadBytes) + kReadBytes);
-        blocks.push_back({run.part, at, next - at, view.part_memory(run.part) + at, next - at, run.first_tensor});
+        blocks.push_back({run.part, at, next - at, view.part_memory(run.part) + at, next - at, run.tensor_at(at)});
         at = next;
     }
     return blocks;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <format>
 #include <map>
+#include <set>
 
 namespace hypura::engine {
 namespace {
@@ -93,8 +94,35 @@ std::vector<std::vector<CapturedWeight>> routed_together(const std::vector<Captu
 }
 
 std::string resident_note(const CapturedWeight& weight) {
-    return std::format("{} ({}) stays in memory: read by {}", weight.info->name, format_bytes(weight.info->size_bytes),
+    return std::format("{} ({}) stays in memory: {}", weight.info->name, format_bytes(weight.info->size_bytes),
                        weight.other_reader);
+}
+
+// Those that one would expect to be streamed; the others are vectors, mostly.
+bool deserves_a_note(const CapturedWeight& weight) {
+    return weight.info->size_bytes >= kMiB || gguf::tensor_place(weight.info->name).role == gguf::TensorRole::kExpert;
+}
+
+std::vector<std::string> resident_notes(const std::vector<CapturedWeight>& fixed) {
+    std::vector<std::string> notes;
+    std::set<std::string> reasons;
+    size_t others = 0;
+    uint64_t other_bytes = 0;
+    for (const CapturedWeight& weight : fixed) {
+        if (deserves_a_note(weight)) {
+            notes.push_back(resident_note(weight));
+            continue;
+        }
+        ++others;
+        other_bytes += weight.info->size_bytes;
+        reasons.insert(weight.other_reader);
+    }
+    if (others == 0) return notes;
+    std::string together;
+    for (const std::string& reason : reasons) together += (together.empty() ? "" : ", ") + reason;
+    notes.push_back(
+        std::format("{} small weights ({}) stay in memory: {}", others, format_bytes(other_bytes), together));
+    return notes;
 }
 
 }  // namespace
@@ -115,12 +143,10 @@ StreamLayout lay_out(const GraphCapture& capture, std::span<const storage::Direc
             layout.groups.push_back(lay_out_group(weights, files));
             continue;
         }
-        for (CapturedWeight& weight : weights) weight.other_reader = "several layers under one routing name";
+        for (CapturedWeight& weight : weights) weight.other_reader = "several layers have one routing name";
         layout.fixed.insert(layout.fixed.end(), weights.begin(), weights.end());
     }
-    for (const CapturedWeight& weight : layout.fixed)
-        if (weight.info->size_bytes >= kMiB || gguf::tensor_place(weight.info->name).role == gguf::TensorRole::kExpert)
-            layout.notes.push_back(resident_note(weight));
+    layout.notes = resident_notes(layout.fixed);
     return layout;
 }
 

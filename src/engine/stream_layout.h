@@ -52,7 +52,7 @@ struct StreamLayout {
     std::vector<DenseLayout> dense;         // in reading order
     std::vector<CapturedWeight> fixed;
     std::vector<DeviceWeight> device;
-    std::vector<std::string> notes;  // why large weights stay in memory
+    std::vector<std::string> notes;  // which weights stay in memory, and why
 };
 
 // `files` says how reads must be aligned, part by part.

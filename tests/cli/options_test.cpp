@@ -79,6 +79,10 @@ TEST(EngineOptions, ModesReadersAndFaults) {
     EXPECT_EQ(options->reader.kind, storage::ReaderKind::kPread);
     EXPECT_EQ(options->fault.nth, 3U);
     EXPECT_TRUE(options->fault.permanent);
+    EXPECT_EQ(options->load_fault.nth, 0U);
+    flags.fault = "load:2:eof";
+    EXPECT_EQ(to_engine_options(flags, kUsable)->load_fault.nth, 2U);
+    EXPECT_EQ(to_engine_options(flags, kUsable)->fault.nth, 0U);
 }
 
 TEST(SamplingOptions, FlagThenModelThenDefault) {
