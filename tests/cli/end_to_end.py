@@ -11,7 +11,9 @@ import pty
 import re
 import resource
 import select
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -77,6 +79,46 @@ class Answers(unittest.TestCase):
         ran = hypura("run", MODEL, *STREAM, stdin=CASES[0]["prompt"] + "\n")
         self.assertEqual(ran.stdout, CASES[0]["continuation"] + "\n")
 
+    def test_prompt_from_a_file(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write(CASES[0]["prompt"] + "\n")
+            file.flush()
+            ran = hypura("run", MODEL, *STREAM, "-f", file.name)
+        self.assertEqual(ran.stdout, CASES[0]["continuation"] + "\n", ran.stderr)
+        ran = hypura("run", MODEL, *STREAM, "--file", "-", stdin=CASES[0]["prompt"])
+        self.assertEqual(ran.stdout, CASES[0]["continuation"] + "\n", ran.stderr)
+
+    def test_the_system_message_goes_through_the_template(self):
+        system = "You answer in English."
+        text = "<|im_start|>system\n" + system + "<|im_end|>\n" + CASES[0]["text"]
+        templated = hypura("run", MODEL, *STREAM, "--system", system, "-p", CASES[0]["prompt"], "-n", "20")
+        raw = hypura("run", MODEL, *STREAM, "--raw", "-p", text, "-n", "20")
+        self.assertEqual(templated.returncode, 0, templated.stderr)
+        self.assertEqual(templated.stdout, raw.stdout)
+        prompts = [re.search(r"prompt +(\d+) tokens", ran.stderr)[1] for ran in (templated, raw)]
+        self.assertEqual(prompts[0], prompts[1])
+
+    def test_a_seed_makes_chance_repeatable(self):
+        def text(seed):
+            return hypura("run", MODEL, "--temp", "1.5", "--top-k", "0", "--top-p", "1", "--seed", seed, "-n", "30",
+                          "-p", "Tell me a story.", "-q").stdout
+        self.assertEqual(text("5"), text("5"))
+        self.assertNotEqual(text("5"), text("6"))
+
+    def test_no_progress_bar_outside_a_terminal(self):
+        ran = hypura("run", MODEL, *STREAM, "--batch", "1", "-n", "1", "-p", "Tell me about foxes. " * 270)
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        for trace in ("\r", "\033", "reading the prompt"):
+            self.assertNotIn(trace, ran.stderr)
+
+    def test_the_summary_says_where_weights_were_and_what_was_read(self):
+        ran = hypura("run", MODEL, "--weights", "8MiB", "-p", CASES[0]["prompt"])
+        self.assertRegex(ran.stderr, r"mode +stream: .*\w")
+        self.assertRegex(ran.stderr, r"weights +\S+ MiB in memory, \S+ MiB in the file through \S+ MiB of slots")
+        self.assertRegex(ran.stderr, r"reads +\S+ MiB by \w+.* at \S+ [KMG]iB/s")
+        self.assertRegex(ran.stderr, r"cache +\S+% of \d+ demands")
+        self.assertRegex(ran.stderr, r"answer +\d+ tokens, \S+ tok/s")
+
     def test_raw_prompt_is_taken_as_it_is(self):
         ran = hypura("run", MODEL, *STREAM, "--raw", "-p", CASES[0]["text"])
         self.assertEqual(ran.stdout, CASES[0]["continuation"] + "\n")
@@ -114,6 +156,15 @@ class Chat(unittest.TestCase):
         ran = hypura("run", MODEL, *STREAM, "-i", stdin=script)
         self.assertEqual(ran.returncode, 0, ran.stderr)
         self.assertEqual(ran.stdout, "".join(case["continuation"] + "\n" for case in CASES[:3]))
+
+    def test_help_and_system_message(self):
+        ran = hypura("run", MODEL, *STREAM, "-i", "-n", "5", stdin="/help\n/system Be kind.\nWho are you?\n/nonsense\n")
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        for command in ("/help", "/clear", "/system", "/regenerate", "/stats", "/exit"):
+            self.assertRegex(ran.stderr, rf"(?m)^{command}\b")
+        self.assertIn("/nonsense: no such command", ran.stderr)
+        alone = hypura("run", MODEL, *STREAM, "--system", "Be kind.", "-n", "5", "-p", "Who are you?")
+        self.assertEqual(ran.stdout, alone.stdout)
 
     def test_turns_reuse_the_timeline(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -261,14 +312,33 @@ class Tools(unittest.TestCase):
         self.assertEqual(ran.returncode, 0, ran.stderr)
         self.assertTrue(json.loads(ran.stdout)["identical"])
 
+    def test_verify_says_what_was_evicted_at_both_budgets(self):
+        ran = hypura("verify", MODEL, "--weights", "8MiB", "--tokens", "5", "--json")
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        smallest, given = json.loads(ran.stdout)["runs"]
+        rows = 8 + 1 + 1 + 3 + 13 + 5  # batches and single tokens, as verify.cpp has them
+        for run in (smallest, given):
+            self.assertEqual((run["logits_compared"], run["logits_different"]), (rows * 4096, 0))
+            self.assertEqual(sum(run["evictions_by_layer"]), run["evictions"])
+            self.assertGreater(run["evictions"], 0)
+            self.assertTrue(run["notes"])
+        self.assertEqual(len(smallest["evictions_by_layer"]), 6)
+        self.assertLess(smallest["slot_bytes"], given["slot_bytes"])
+
     def test_logits(self):
+        rows = {}
         with tempfile.TemporaryDirectory() as folder:
-            files = [os.path.join(folder, name) for name in ("stream", "plain")]
-            for path, flags in zip(files, (STREAM, ["--mode", "mmap"])):
+            path = os.path.join(folder, "logits")
+            for name, flags in (("stream", STREAM), ("small batches", [*STREAM, "--batch", "2"]),
+                                ("plain", ["--mode", "mmap"])):
                 ran = hypura("logits", MODEL, "--tokens", "1,2,3", "--out", path, *flags)
                 self.assertEqual(ran.returncode, 0, ran.stderr)
-            sizes = {os.path.getsize(path) for path in files}
-        self.assertEqual(sizes, {3 * 4096 * 4})
+                rows[name] = pathlib.Path(path).read_bytes()
+        self.assertEqual(len(rows["plain"]), 3 * 4096 * 4)
+        self.assertEqual(rows["stream"], rows["plain"])
+        # Another batch size rounds in another way, and no more than that.
+        floats = [struct.unpack("<12288f", rows[name]) for name in ("small batches", "plain")]
+        self.assertLess(max(abs(a - b) for a, b in zip(*floats)), 0.5)
 
     def test_inspect(self):
         facts = json.loads(hypura("inspect", MODEL, "--json").stdout)
@@ -365,6 +435,130 @@ class Plans(unittest.TestCase):
         self.assertEqual(hypura("run", MODEL, "-p", "x", "--kv", "f8").returncode, 2)
 
 
+def gguf_string(text):
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+def gguf(tensors, claimed=None, metadata=(), data_bytes=1024):
+    """A GGUF file of F32 vectors of 8 elements: tensors by name and offset, metadata of numbers."""
+    header = b"GGUF" + struct.pack("<IQQ", 3, len(tensors) if claimed is None else claimed, len(metadata))
+    for key, value in metadata:
+        header += gguf_string(key) + struct.pack("<IQ", 10, value)
+    for name, offset in tensors:
+        header += gguf_string(name) + struct.pack("<IQIQ", 1, 8, 0, offset)
+    return header + bytes(-len(header) % 32 + data_bytes)
+
+
+class BrokenModels(unittest.TestCase):
+    """Every way in which a model file can be unusable: a message that names it, and an exit code of its own."""
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def write(self, contents, name="m.gguf"):
+        path = pathlib.Path(self.folder.name, name)
+        path.write_bytes(contents)
+        return str(path)
+
+    # A quarter of a GiB is enough to start and not enough for numbers that a header only claims.
+    def check(self, code, path, reason, preexec_fn=None):
+        for command in (["run", path, "-p", "x"], ["verify", path], ["inspect", path]):
+            def limited():
+                resource.setrlimit(resource.RLIMIT_DATA, (256 << 20, 256 << 20))
+                if preexec_fn:
+                    preexec_fn()
+            ran = subprocess.run(with_one_thread(*command), preexec_fn=limited, stdin=subprocess.DEVNULL,
+                                 capture_output=True, text=True, timeout=240)
+            self.assertEqual(ran.returncode, code, ran.stderr)
+            self.assertRegex(ran.stderr, rf"^hypura: {re.escape(path)}: .*{reason}.*\n$")
+            self.assertEqual(ran.stdout, "")
+
+    def test_each_has_its_own_code(self):
+        empty = self.write(b"")
+        self.check(3, "/no/such/model.gguf", "no such file")
+        self.check(4, self.folder.name, "directory")
+        self.check(6, self.write(b"not a model at all"), "no GGUF model")
+        self.check(6, empty if os.path.getsize(empty) == 0 else self.write(b""), "empty")
+        self.check(17, self.write(gguf([], claimed=2**63)), "9223372036854775808 tensors, more than")
+        self.check(17, self.write(gguf([], claimed=50000)), "50000 tensors, which do not fit")
+        self.check(18, self.write(gguf([("t", 1 << 40)])), "truncated: tensor t")
+        self.check(18, self.write(gguf([("t", 2**64 - 32)])), "impossible offset")
+        self.check(18, self.write(pathlib.Path(MODEL).read_bytes()[:100000]), "truncated")
+        self.check(18, self.write(gguf([("t", 0)])[:40]), "ends inside its header")
+        self.check(19, self.write(gguf([("t", 4)])), "no multiple of 32")
+        self.check(20, self.write(gguf([("a", 0), ("b", 0)])), "a and b overlap")
+        self.check(7, self.write(gguf([("a", 0), ("a", 32)])), "two tensors are named a")
+        part = gguf([("a", 0)], metadata=[("split.no", 0), ("split.count", 2)])
+        self.write(part, "m-00001-of-00002.gguf")
+        missing = self.folder.name + "/m-00002-of-00002.gguf"
+        ran = hypura("run", self.folder.name + "/m-00001-of-00002.gguf", "-p", "x")
+        self.assertEqual(ran.returncode, 21, ran.stderr)
+        self.assertIn(f"{missing}: part 2 of the model's 2 is missing", ran.stderr)
+
+    def test_a_file_that_may_not_be_read(self):
+        path = self.write(b"GGUF")
+        os.chmod(path, 0)
+        libc = ctypes.CDLL(None)
+        drop = lambda: [libc.prctl(24, capability) for capability in (1, 2)]  # PR_CAPBSET_DROP: root may not either
+        self.check(5, path, "permission denied", drop)
+
+
+class ChangedModels(unittest.TestCase):
+    """A model file that somebody changes while it is in use."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "m.gguf")
+        shutil.copy(MODEL, self.path)
+
+    def truncate(self):
+        os.truncate(self.path, 1 << 20)
+
+    def overwrite(self):
+        with open(self.path, "r+b") as file:
+            file.seek(1 << 20)
+            file.write(bytes(4 << 20))
+
+    def replace(self):
+        shutil.copy(MODEL, self.path + ".new")
+        os.rename(self.path + ".new", self.path)
+
+    # The change comes once the answer has begun; it would take minutes to end.
+    def run_and_change(self, change, *flags):
+        child = subprocess.Popen(with_one_thread("run", self.path, *flags, "--raw", "-p", "Once upon a time", *BABBLE),
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertTrue(os.read(child.stdout.fileno(), 1))
+        change()
+        err = child.communicate(timeout=60)[1].decode()
+        self.assertEqual(child.returncode, 9, err)
+        self.assertRegex(err, f"hypura: {re.escape(self.path)}: ")
+        return err
+
+    def test_while_streaming(self):
+        slowly = [*STREAM, "--fault", "100:slow:20"]
+        self.assertIn("shorter than when it was opened", self.run_and_change(self.truncate, *slowly))
+        for change, how in ((self.overwrite, "written to"), (self.replace, "replaced")):
+            shutil.copy(MODEL, self.path)
+            self.assertIn(how, self.run_and_change(change, *slowly))
+
+    def test_while_mapped(self):
+        self.assertIn("truncated while it was in use", self.run_and_change(self.truncate, "--mode", "mmap"))
+        shutil.copy(MODEL, self.path)
+        self.assertIn("written to", self.run_and_change(self.overwrite, "--mode", "mmap"))
+
+    def test_a_chat_goes_on_and_says_so_again(self):
+        child = subprocess.Popen(with_one_thread("run", self.path, *STREAM, "-i"), stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        os.write(child.stdin.fileno(), b"What is 7 plus 8?\n")
+        self.assertEqual(child.stdout.readline(), b"7 plus 8 is 15.\n")
+        self.overwrite()
+        out, err = child.communicate(b"What is 7 plus 8?\nWho are you?\n", timeout=60)
+        self.assertEqual((child.returncode, out), (0, b""), err)
+        self.assertEqual(err.count(b"written to while it was in use"), 2)
+
+
 class Errors(unittest.TestCase):
     def check(self, code, *arguments):
         ran = hypura(*arguments)
@@ -380,6 +574,11 @@ class Errors(unittest.TestCase):
         self.check(2, "run", MODEL, "-p", "x", "--threads", "9999")
         self.check(2, "run", MODEL, "-p", "x", "-n", "-3")
         self.check(2, "logits", MODEL, "--tokens", "a", "--out", "/dev/null")
+        self.check(2, "logits", MODEL, "--tokens", "1,4096", "--out", "/dev/null")
+        self.check(2, "run", MODEL, "-p", "x", "-f", "x.txt")
+        self.check(3, "run", MODEL, "-f", "/no/such/prompt.txt")
+        for size in ("", "GiB", "-1GiB", "3 4GiB", "1e3", "0", "0%", "101%", "3XiB"):
+            self.check(2, "run", MODEL, "-p", "x", "--weights=" + size if size else "--ram=")
 
     def test_an_unknown_command_is_named(self):
         ran = hypura("ruin", MODEL)
@@ -403,7 +602,7 @@ class Errors(unittest.TestCase):
         with tempfile.NamedTemporaryFile(suffix=".gguf") as cut:
             cut.write(pathlib.Path(MODEL).read_bytes()[:100000])
             cut.flush()
-            self.check(7, "run", cut.name, "-p", "x")
+            self.check(18, "run", cut.name, "-p", "x")
 
     def test_a_prompt_longer_than_the_context(self):
         self.check(2, "run", MODEL, "-p", "word " * 600, *STREAM, "--ctx", "256")
