@@ -65,7 +65,7 @@ Status Cursor::check_count(uint64_t count, uint64_t max_count, uint64_t min_byte
                       "{}: the header claims {} {}, more than the {} that make sense; it is damaged, download it again",
                       name(), count, what, max_count);
     if (count * min_bytes > remaining_bytes())  // cannot wrap: every maximum is far below 2^32
-        return flawed(ModelFlaw::kAbsurdCount,
+        return flawed(ModelFlaw::kTruncated,
                       "{}: the header claims {} {}, which do not fit into the file's {} bytes; it is truncated or "
                       "damaged, download it again",
                       name(), count, what, source_.size_bytes);

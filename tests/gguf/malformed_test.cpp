@@ -66,8 +66,8 @@ TEST(MalformedGguf, EndsInsideTheHeader) {
 TEST(MalformedGguf, AbsurdCounts) {
     expect_flaw(GgufBytes().start(UINT64_MAX, 0), ModelFlaw::kAbsurdCount, "18446744073709551615 tensors");
     expect_flaw(GgufBytes().start(0, UINT64_MAX), ModelFlaw::kAbsurdCount, "18446744073709551615 metadata keys");
-    expect_flaw(GgufBytes().start(1000, 0).data(100), ModelFlaw::kAbsurdCount, "1000 tensors, which do not fit");
-    expect_flaw(GgufBytes().start(0, 1000).data(100), ModelFlaw::kAbsurdCount, "1000 metadata keys, which do not fit");
+    expect_flaw(GgufBytes().start(1000, 0).data(100), ModelFlaw::kTruncated, "1000 tensors, which do not fit");
+    expect_flaw(GgufBytes().start(0, 1000).data(100), ModelFlaw::kTruncated, "1000 metadata keys, which do not fit");
 }
 
 TEST(MalformedGguf, AbsurdLengths) {
