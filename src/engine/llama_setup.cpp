@@ -53,6 +53,19 @@ std::string expert_pattern(const Runtime& runtime) {
     return names.empty() ? "" : "^blk\\.[0-9]+\\.(" + pattern + ")$";
 }
 
+struct ProgressListener {
+    uint64_t total_bytes = 0;
+    const std::function<void(const LoadProgress&)>& on_load;
+};
+
+// `share`: of the bytes, 0 to 1. The result true means to go on.
+bool on_llama_progress(float share, void* user_data) {
+    const auto& listener = *static_cast<const ProgressListener*>(user_data);
+    const double done_bytes = double{share} * static_cast<double>(listener.total_bytes);
+    listener.on_load({static_cast<uint64_t>(done_bytes), listener.total_bytes});
+    return true;
+}
+
 llama_model_params model_params(llama_load_mode load_mode, bool repack, uint32_t gpu_layers,
                                 std::vector<ggml_backend_dev_t>& devices) {
     llama_model_params params = llama_model_default_params();
@@ -93,8 +106,8 @@ bool history_can_be_cut(const llama_model& model) {
     return !llama_model_is_recurrent(&model) && !llama_model_is_hybrid(&model);
 }
 
-Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths, llama_load_mode load_mode,
-                        bool repack) {
+Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths, llama_load_mode load_mode, bool repack,
+                        const std::function<void(const LoadProgress&)>& on_load) {
     start_llama();
     take_llama_complaints();
     std::vector<ggml_backend_dev_t> devices = runtime.devices;
@@ -104,6 +117,9 @@ Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths,
     const std::string experts = runtime.view && !runtime.devices.empty() ? expert_pattern(runtime) : "";
     const llama_model_tensor_buft_override overrides[] = {{experts.c_str(), ggml_backend_cpu_buffer_type()}, {}};
     if (!experts.empty()) params.tensor_buft_overrides = overrides;
+    ProgressListener listener{runtime.file.tensor_bytes, on_load};
+    params.progress_callback = on_load ? on_llama_progress : nullptr;
+    params.progress_callback_user_data = &listener;
     std::vector<const char*> names;
     names.reserve(paths.size());
     for (const std::string& path : paths) names.push_back(path.c_str());

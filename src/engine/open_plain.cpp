@@ -15,7 +15,7 @@ Status open_plain(Runtime& runtime, const EngineOptions& options) {
     paths.reserve(runtime.file.parts.size());
     for (const gguf::Part& part : runtime.file.parts) paths.push_back(part.path);
     const bool repack = runtime.report.mode == Mode::kResident && !options.plain_reference;
-    HYPURA_TRY(load_llama_model(runtime, paths, load_mode(runtime.report.mode), repack));
+    HYPURA_TRY(load_llama_model(runtime, paths, load_mode(runtime.report.mode), repack, options.on_load));
     HYPURA_TRY(make_context(runtime, options, options.batch_tokens));
     runtime.report.resident_bytes = runtime.file.tensor_bytes;
     if (options.on_load) options.on_load({runtime.file.tensor_bytes, runtime.file.tensor_bytes});

@@ -308,7 +308,7 @@ Status open_streaming(Runtime& runtime, const EngineOptions& options) {
     keep_large_buffers_apart();
     HYPURA_ASSIGN(ModelView view, ModelView::create(runtime.file));
     runtime.view = std::move(view);
-    HYPURA_TRY(load_llama_model(runtime, runtime.view->paths(), LLAMA_LOAD_MODE_MMAP, false));
+    HYPURA_TRY(load_llama_model(runtime, runtime.view->paths(), LLAMA_LOAD_MODE_MMAP, false, {}));
     HYPURA_ASSIGN(runtime.reader, make_reader(runtime.file, options, options.fault));
     HYPURA_ASSIGN(Candidate candidate, fit_batch(runtime, options, runtime.reader->files()));
     HYPURA_ASSIGN(placement::StreamPlan plan, placement::plan_streaming(candidate.problem));

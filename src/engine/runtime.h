@@ -13,6 +13,7 @@
 #include "placement/device_plan.h"
 #include "storage/reader.h"
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -50,9 +51,10 @@ Status open_streaming(Runtime& runtime, const EngineOptions& options);
 // A context of at most `batch_tokens` a pass; the eval callbacks of `runtime` are wired in when streaming.
 Status make_context(Runtime& runtime, const EngineOptions& options, uint32_t batch_tokens);
 
-// Loads the model that `paths` (one a part) name. `repack`: libllama may repack weights into faster layouts.
-Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths, llama_load_mode load_mode,
-                        bool repack);
+// Loads the model that `paths` (one a part) name. `repack`: libllama may repack weights into faster layouts. `on_load`
+// (may be empty) hears of libllama's own progress.
+Status load_llama_model(Runtime& runtime, const std::vector<std::string>& paths, llama_load_mode load_mode, bool repack,
+                        const std::function<void(const LoadProgress&)>& on_load);
 
 // False for recurrent state: it is what all tokens so far made of it, and cannot forget some.
 bool history_can_be_cut(const llama_model& model);

@@ -41,6 +41,25 @@ TEST(Session, LastLogitsAreTheLastTokensWhateverThePasses) {
     EXPECT_TRUE((*session)->logits(1).empty());
 }
 
+// A person who waits for gigabytes sees them come, in whatever mode.
+TEST(Loading, TellsItsProgressInEveryMode) {
+    for (const Mode mode : {Mode::kResident, Mode::kStream, Mode::kMmap}) {
+        SCOPED_TRACE(to_string(mode));
+        std::vector<LoadProgress> seen;
+        EngineOptions options;
+        options.model_path = HYPURA_DEMO_MODEL;
+        options.mode = mode;
+        options.threads = 1;
+        options.on_load = [&](const LoadProgress& progress) { seen.push_back(progress); };
+        const auto engine = Engine::open(options);
+        ASSERT_TRUE(engine) << engine.error().message;
+        ASSERT_FALSE(seen.empty());
+        EXPECT_TRUE(std::ranges::is_sorted(seen, {}, &LoadProgress::done_bytes));
+        EXPECT_EQ(seen.back().done_bytes, seen.back().total_bytes);
+        EXPECT_GT(seen.size(), mode == Mode::kStream ? 0u : 10u);
+    }
+}
+
 TEST(Session, TokensBeyondTheVocabularyAreNamed) {
     const auto engine = open_demo(4);
     ASSERT_NE(engine, nullptr);
