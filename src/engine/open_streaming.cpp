@@ -184,15 +184,17 @@ uint64_t weights_budget(const EngineOptions& options, const Candidate& candidate
 Error budget_error(const Runtime& runtime, const EngineOptions& options, const Candidate& candidate) {
     const bool by_weights = options.weights_bytes > 0;
     const uint64_t smallest_bytes = placement::smallest_weights_bytes(candidate.problem);
+    const std::string own =
+        std::format(", the program itself {}", format_bytes(candidate.process_bytes + kUnannouncedBytes));
     return {ErrorCode::kBudgetTooSmall,
             std::format(
                 "{}: {} {} cannot work; the smallest that works is {} ({} of weights cannot be streamed, the KV cache "
-                "and compute buffers take {}, one pass needs {} of slots)",
+                "and compute buffers take {}, one pass needs {} of slots{})",
                 runtime.file.parts[0].path, by_weights ? "--weights" : "--ram",
                 format_bytes(by_weights ? options.weights_bytes : options.ram_bytes),
                 format_bytes_up(smallest_bytes + (by_weights ? 0 : other_bytes(candidate))),
                 format_bytes(candidate.problem.fixed_bytes), format_bytes(candidate.context_bytes),
-                format_bytes(smallest_bytes - candidate.problem.fixed_bytes))};
+                format_bytes(smallest_bytes - candidate.problem.fixed_bytes), by_weights ? "" : own)};
 }
 
 // Large batches need more of a layer's experts at once: where they do not fit, halve.
@@ -248,8 +250,8 @@ std::vector<std::string> dense_notes(const StreamLayout& layout, const placement
     if (streamed > 0)
         notes.push_back(std::format("{} of {} dense matrices are streamed", streamed, layout.dense.size()));
     if (kept > 0)
-        notes.push_back(std::format("{} dense matri{} ({}) in memory: {}", kept, kept == 1 ? "x stays" : "ces stay",
-                                    format_bytes(kept_bytes),
+        notes.push_back(std::format("{} dense matri{} ({}) stay{} in memory: {}", kept, kept == 1 ? "x" : "ces",
+                                    format_bytes(kept_bytes), kept == 1 ? "s" : "",
                                     has_room ? "the budget has room" : "slots would take as much as the weights do"));
     return notes;
 }

@@ -118,8 +118,12 @@ std::vector<std::string> resident_notes(const std::vector<CapturedWeight>& fixed
         reasons.insert(weight.other_reader);
     }
     if (others == 0) return notes;
+    constexpr std::string_view kReadBy = "read by ";
     std::string together;
-    for (const std::string& reason : reasons) together += (together.empty() ? "" : ", ") + reason;
+    for (const std::string& reason : reasons) {
+        const bool said = together.contains(kReadBy) && reason.starts_with(kReadBy);
+        together += (together.empty() ? "" : ", ") + (said ? reason.substr(kReadBy.size()) : reason);
+    }
     notes.push_back(
         std::format("{} small weights ({}) stay in memory: {}", others, format_bytes(other_bytes), together));
     return notes;
