@@ -9,13 +9,15 @@ INTRODUCTION = """# Architectures
 Every architecture for which llama.cpp's tests can generate a small random model, run by `hypura verify` at the smallest
 pool that works and compared with plain libllama, logit by logit. Written by `tests/engine/verify_archs.sh HYPURA --table
 FILE`. "Streamed" is the share of the weights' bytes that lives in the file; "slots" is the memory that all of them share;
-a demand is one expert or matrix that one pass needs. The notes say what is streamed and what stays in memory, and why.
+a demand is one expert or matrix that one pass needs. The notes say what is streamed and what stays in memory, and why; left
+out are norms, biases and other small weights, which always stay, and tensors that no computation reads.
 
 | model | streamed | slots | demands | evictions | result | notes |
 |---|---:|---:|---:|---:|---|---|"""
 
 
 def summary(notes, most=4):
+    notes = [note for note in notes if " small weights " not in note and "read by no computation" not in note]
     text = "; ".join(notes[:most])
     return text + (f"; and {len(notes) - most} more" if len(notes) > most else "")
 
