@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,20 @@ class MakeModel(unittest.TestCase):
                 report = json.loads(self.succeed("verify", self.path, "--threads", "1", "--tokens", "2", "--json"))
                 self.assertTrue(report["identical"])
                 self.assertGreater(report["runs"][0]["streamed_bytes"], 0)
+
+    # Dense and mixed, whole and split: the smallest budget is refused by name before it, and works.
+    def test_the_smallest_budget_that_is_named_works(self):
+        for preset, option in (("llama-3.3-70b", "--ram"), ("gpt-oss-120b", "--ram"), ("qwen2.5-14b", "--weights")):
+            self.succeed("make-model", self.path, "--like", preset, "--scale", "0.06", *NARROW, "--split-max-size", "2MiB")
+            part = sorted(pathlib.Path(self.path).parent.glob("*-00001-of-*.gguf"))[0]
+            arguments = ["run", str(part), "-p", "x", "-n", "3", "--ctx", "256", "--threads", "1", "--mode", "stream", option]
+            refused = self.hypura(*arguments, "100KiB")
+            self.assertEqual(refused.returncode, 11, refused.stderr)
+            for reason in ("cannot be streamed", "KV cache", "of slots"):
+                self.assertIn(reason, refused.stderr)
+            self.succeed(*arguments, re.search(r"smallest that works is (\w+)", refused.stderr)[1])
+            for file in pathlib.Path(self.path).parent.glob("*.gguf"):
+                file.unlink()
 
     def test_the_tokenizer_and_the_template_work(self):
         self.make("--like", "qwen3-30b-a3b", "--scale", "0.03", *NARROW)
