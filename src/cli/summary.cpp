@@ -26,6 +26,9 @@ std::string mode_line(const engine::Report& report) {
 }
 
 std::string weights_line(const engine::Report& report) {
+    if (report.mode == engine::Mode::kMmap)
+        return line("weights",
+                    std::format("{} mapped; the page cache holds as much as it can", format_bytes(report.model_bytes)));
     if (report.streamed_bytes == 0)
         return line("weights", std::format("{} of {} in memory", format_bytes(report.resident_bytes),
                                            format_bytes(report.model_bytes)));

@@ -79,6 +79,15 @@ TEST(SummaryText, AResidentModelHasNoReads) {
     EXPECT_FALSE(text.contains("cache")) << text;
 }
 
+TEST(SummaryText, MappedWeightsAreNotSaidToBeInMemory) {
+    engine::Report report;
+    report.mode = engine::Mode::kMmap;
+    report.model_bytes = report.resident_bytes = 18 * kMiB;
+    const std::string text = summary_text(report, {});
+    EXPECT_TRUE(text.contains("18.0 MiB mapped")) << text;
+    EXPECT_FALSE(text.contains("in memory")) << text;
+}
+
 TEST(SummaryText, SaysWhenReadsWereRetriedOrBuffered) {
     engine::Report report = streaming_report();
     report.reads.retries = 3;
