@@ -53,8 +53,11 @@ class MakeModel(unittest.TestCase):
     # Dense and mixed, whole and split: the smallest budget is refused by name before it, and works.
     def test_the_smallest_budget_that_is_named_works(self):
         for preset, option in (("llama-3.3-70b", "--ram"), ("gpt-oss-120b", "--ram"), ("qwen2.5-14b", "--weights")):
-            self.succeed("make-model", self.path, "--like", preset, "--scale", "0.06", *NARROW, "--split-max-size", "2MiB")
-            part = sorted(pathlib.Path(self.path).parent.glob("*-00001-of-*.gguf"))[0]
+            self.succeed("make-model", self.path, "--like", preset, "--scale", "0.06", *NARROW, "--split-max-size", "400KiB")
+            parts = sorted(pathlib.Path(self.path).parent.glob("*-of-*.gguf"))
+            self.assertGreater(len(parts), 1)
+            part = parts[0]
+            self.succeed("verify", str(part), "--threads", "1", "--tokens", "2")
             arguments = ["run", str(part), "-p", "x", "-n", "3", "--ctx", "256", "--threads", "1", "--mode", "stream", option]
             refused = self.hypura(*arguments, "100KiB")
             self.assertEqual(refused.returncode, 11, refused.stderr)
