@@ -48,7 +48,8 @@ TEST(OpenModel, SaysThatItMayNotRead) {
     ASSERT_EQ(::chmod(dir.path().c_str(), 0755), 0);
     const uid_t user = ::geteuid();
     constexpr uid_t kNobody = 65534;
-    ASSERT_EQ(::seteuid(user == 0 ? kNobody : user), 0);  // the superuser may read everything
+    // The superuser may read everything.
+    if (::seteuid(user == 0 ? kNobody : user) != 0) GTEST_SKIP() << "there is no other user to be";
     expect_failure(path, ErrorCode::kPermissionDenied, "permission denied");
     ASSERT_EQ(::seteuid(user), 0);
 }
