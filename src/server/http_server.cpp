@@ -2,6 +2,8 @@
 
 #include <httplib.h>
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <atomic>
 #include <charconv>
@@ -13,7 +15,9 @@ namespace {
 constexpr size_t kThreads = 16;
 constexpr size_t kMostThreads = 1024;
 constexpr size_t kMostBodyBytes = size_t{256} << 20U;
-constexpr time_t kIdleSeconds = 5;
+// How long a connection may stay idle between requests. Longer than clients keep theirs in their pools (5 seconds in
+// Python's httpx, 15 in aiohttp): whoever closes first decides whether a request meets a closed connection.
+constexpr time_t kIdleSeconds = 75;
 constexpr time_t kTransferSeconds = 60;
 
 std::string lower(std::string text) {
@@ -100,6 +104,11 @@ HttpServer::HttpServer(Handle handle) : state_(std::make_unique<State>()) {
     server.set_read_timeout(kTransferSeconds);
     server.set_write_timeout(kTransferSeconds);
     server.set_tcp_nodelay(true);
+    // cpp-httplib would set SO_REUSEPORT: a second server on the same port would start, and get every other request.
+    server.set_socket_options([](int socket) {
+        const int on = 1;
+        ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    });
     const auto answer = [handle = std::move(handle)](const httplib::Request& from, const HttpRequest& request,
                                                      httplib::Response& response) {
         fill(handle(request), response);

@@ -20,8 +20,8 @@ export function check(number, client, title, body) {
   });
 }
 
-export async function startServer({ args = [], models = process.env.MODELS, env = {}, context = '2048' } = {}) {
-  const child = spawn(process.env.HYPURA, ['serve', '--models', models, '--host', '127.0.0.1:0', ...STREAMING, ...args],
+export async function startServer({ args = [], models = process.env.MODELS, env = {}, context = '2048', host = ['--host', '127.0.0.1:0'] } = {}) {
+  const child = spawn(process.env.HYPURA, ['serve', '--models', models, ...host, ...STREAMING, ...args],
     { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, OLLAMA_CONTEXT_LENGTH: context, ...env } });
   let log = '';
   const url = await new Promise((resolve, reject) => {

@@ -168,6 +168,19 @@ check('s', 'http', 'an API key, where one is asked for', async () => {
   }
 });
 
+check('s', 'http', 'a port that is taken is said to be so', async () => {
+  const { host } = new URL(server.url);
+  await assert.rejects(startServer({ env: { OLLAMA_HOST: host }, host: [] }), (error) => {
+    assert.match(error.message, new RegExp(`ended with 2: [^]*cannot listen on ${host}: the address is taken`));
+    return true;
+  });
+});
+
+check('s', 'http', 'connections stay open longer than those of clients', async () => {
+  const reply = await raw('/api/tags', { headers: { connection: 'keep-alive' } });
+  assert.match(reply.headers['keep-alive'], /timeout=75/);
+});
+
 check('s', 'http', 'a full queue is 503, and what waits is answered in turn', async () => {
   const own = await startServer({ args: ['--parallel', '1', '--queue', '1'] });
   try {

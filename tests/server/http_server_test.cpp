@@ -1,0 +1,41 @@
+// Addresses and ports. (What goes over the sockets is tested with the real program: conformance/http.test.mjs.)
+#include "server/http_server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace hypura::server {
+namespace {
+
+HttpReply nothing(const HttpRequest&) { return {}; }
+
+TEST(HttpServerTest, APortBelongsToOneServer) {
+    HttpServer first(nothing);
+    const Result<int> port = first.bind({"127.0.0.1", 0});
+    ASSERT_TRUE(port.has_value());
+    HttpServer second(nothing);
+    const Result<int> taken = second.bind({"127.0.0.1", *port});
+    ASSERT_FALSE(taken.has_value());
+    EXPECT_EQ(taken.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_THAT(taken.error().message, testing::HasSubstr(std::format("127.0.0.1:{}: the address is taken", *port)));
+}
+
+TEST(HttpServerTest, AddressesAreReadAsOllamaWritesThem) {
+    const auto host_and_port = [](std::string_view text) {
+        const auto address = parse_address(text);
+        return address ? std::format("{} {}", address->host, address->port) : address.error().message;
+    };
+    EXPECT_EQ(host_and_port(""), "127.0.0.1 11434");
+    EXPECT_EQ(host_and_port("0.0.0.0"), "0.0.0.0 11434");
+    EXPECT_EQ(host_and_port(":8080"), "127.0.0.1 8080");
+    EXPECT_EQ(host_and_port("example.com:1234"), "example.com 1234");
+    EXPECT_EQ(host_and_port("http://10.0.0.1:80/"), "10.0.0.1 80");
+    EXPECT_EQ(host_and_port("[::1]"), "::1 11434");
+    EXPECT_EQ(host_and_port("[::1]:99"), "::1 99");
+    EXPECT_EQ(host_and_port("::"), ":: 11434");
+    EXPECT_EQ(host_and_port("localhost:http"), "'http' is not a port");
+    EXPECT_EQ(host_and_port("localhost:70000"), "'70000' is not a port");
+}
+
+}  // namespace
+}  // namespace hypura::server
