@@ -1,7 +1,5 @@
 #include "server/access.h"
 
-#include "server/json.h"
-
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -81,13 +79,7 @@ std::optional<HttpReply> Access::refuse_or_preflight(const HttpRequest& request)
     if (!origin.empty() && !origin_allowed(origin)) return HttpReply{.status = 403, .content_type = "text/plain"};
     if (!host_allowed(request.header("host"))) return HttpReply{.status = 403, .content_type = "text/plain"};
     if (request.method == "OPTIONS") return HttpReply{.status = 204, .content_type = "text/plain"};
-    if (!key_accepted(request))
-        return HttpReply{.status = 401,
-                         .body = dump({{"error",
-                                        {{"message", "Invalid API Key"},
-                                         {"type", "authentication_error"},
-                                         {"param", nullptr},
-                                         {"code", 401}}}})};
+    if (!key_accepted(request)) return HttpReply{.status = 401};
     return std::nullopt;
 }
 

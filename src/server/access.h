@@ -19,7 +19,8 @@ class Access {
 public:
     explicit Access(AccessOptions options);
 
-    // What to answer instead of serving the request: preflights, 403 for a foreign origin or host, 401 for a wrong key.
+    // What to answer instead of serving the request: preflights, 403 for a foreign origin or host, 401 for a wrong key
+    // (without the body, whose form depends on the dialect).
     std::optional<HttpReply> refuse_or_preflight(const HttpRequest& request) const;
     // CORS headers of an answer to `request`.
     void add_headers(const HttpRequest& request, HttpReply& reply) const;

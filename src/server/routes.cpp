@@ -20,13 +20,16 @@ std::string without_last_slash(std::string path) {
 }
 
 // In the form of the dialect that the path belongs to.
+std::string error_body(const HttpRequest& request, const ApiError& error) {
+    if (request.path.starts_with("/v1/messages")) return dump(anthropic::error_json(error));
+    if (request.path.starts_with("/v1/")) return dump(openai::error_json(error));
+    return ollama::error_body(error);
+}
+
 HttpReply broken_body(const HttpRequest& request) {
     const ApiError error(request.body_status,
                          request.body_status == 413 ? "the request body is too large" : "the request body broke off");
-    std::string body = request.path.starts_with("/v1/messages") ? dump(anthropic::error_json(error))
-                       : request.path.starts_with("/v1/")       ? dump(openai::error_json(error))
-                                                                : ollama::error_body(error);
-    return {.status = error.status, .body = std::move(body)};
+    return {.status = error.status, .body = error_body(request, error)};
 }
 
 }  // namespace
@@ -43,13 +46,17 @@ void Router::add(const std::string& method, const std::string& path, Handler han
 HttpReply Router::dispatch(const HttpRequest& request) const {
     const std::string method = request.method == "HEAD" ? "GET" : request.method;
     const std::string path = without_last_slash(request.path);
-    bool known = false;
+    std::string allowed;
     for (const Route& route : routes_) {
         if (!path_matches(route.path, path)) continue;
         if (route.method == method) return route.handler(request);
-        known = true;
+        allowed += (allowed.empty() ? "" : ", ") + route.method + (route.method == "GET" ? ", HEAD" : "");
     }
-    if (known) return {.status = 405, .content_type = "text/plain", .body = "405 method not allowed"};
+    if (!allowed.empty())
+        return {.status = 405,
+                .content_type = "text/plain",
+                .body = "405 method not allowed",
+                .headers = {{"Allow", allowed}}};
     return {.status = 404, .content_type = "text/plain", .body = "404 page not found"};
 }
 
@@ -64,6 +71,7 @@ Application::Application(Service& service, RouteOptions options)
 
 HttpReply Application::handle(const HttpRequest& request) const {
     auto refused = access_.refuse_or_preflight(request);
+    if (refused && refused->status == 401) refused->body = error_body(request, {401, "Invalid API Key"});
     HttpReply reply = refused                   ? *std::move(refused)
                       : request.body_status > 0 ? broken_body(request)
                                                 : router_.dispatch(request);

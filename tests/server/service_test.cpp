@@ -251,11 +251,26 @@ TEST_F(RoutesTest, ErrorsAreInTheDialectsForm) {
     EXPECT_EQ(Json::parse(call("POST", "/v1/messages", body).body)["type"], "error");
     EXPECT_EQ(call("POST", "/v1/messages", body).status, 404);
     EXPECT_EQ(call("GET", "/api/chat").status, 405);
+    EXPECT_THAT(call("GET", "/api/chat").headers, testing::Contains(testing::Pair("Allow", "POST")));
+    EXPECT_THAT(call("DELETE", "/api/tags").headers, testing::Contains(testing::Pair("Allow", "GET, HEAD")));
     EXPECT_EQ(call("GET", "/nothing").status, 404);
     control_.error = {ErrorCode::kReadFailed, "gone"};
     const HttpReply failed = call("POST", "/v1/chat/completions", kAsk);
     EXPECT_EQ(failed.status, 500);
     EXPECT_THAT(failed.headers, testing::Contains(testing::Pair("x-should-retry", "false")));
+}
+
+TEST_F(RoutesTest, AMissingKeyIsRefusedInTheDialectsForm) {
+    route_options_.access.api_key = "secret";
+    EXPECT_EQ(call("POST", "/api/chat", kAsk).status, 401);
+    EXPECT_EQ(Json::parse(call("POST", "/api/chat", kAsk).body)["error"], "Invalid API Key");
+    const Json openai = Json::parse(call("POST", "/v1/chat/completions", kAsk).body);
+    EXPECT_EQ(openai["error"]["type"], "authentication_error");
+    const Json anthropic = Json::parse(call("POST", "/v1/messages", kAsk).body);
+    EXPECT_EQ(anthropic["type"], "error");
+    EXPECT_EQ(anthropic["error"]["type"], "authentication_error");
+    EXPECT_EQ(call("POST", "/api/chat", kAsk, {{"authorization", "Bearer secret"}}).status, 200);
+    EXPECT_EQ(call("GET", "/health").status, 200);
 }
 
 TEST_F(RoutesTest, SilenceIsFilledWithKeepAliveBytes) {
