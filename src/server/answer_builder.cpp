@@ -2,6 +2,8 @@
 
 #include "server/text_util.h"
 
+#include <algorithm>
+
 namespace hypura::server {
 namespace {
 
@@ -9,6 +11,18 @@ constexpr int64_t kNsPerUs = 1000;
 
 int64_t since_ns(std::chrono::steady_clock::time_point time) {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - time).count();
+}
+
+// A token may bring more than one of them.
+std::string first_of(const std::vector<std::string>& stops, std::string_view text) {
+    std::string found;
+    size_t first = std::string_view::npos;
+    for (const std::string& stop : stops) {
+        const size_t at = stop.empty() ? std::string_view::npos : text.find(stop);
+        if (at < first) found = stop;
+        first = std::min(first, at);
+    }
+    return found;
 }
 
 bool failed(const engine::Finished& finished) { return finished.reason == engine::FinishReason::kFailed; }
@@ -54,8 +68,7 @@ std::vector<Event> AnswerBuilder::take_text(const std::string& text) {
     add_parts(parser_->push(free), events);
     if (!stopped) return events;
     stopped_ = true;
-    for (const std::string& stop : options_.stop)
-        if (!stop.empty() && seen_.contains(stop)) stop_string_ = stop;
+    stop_string_ = first_of(options_.stop, seen_);
     return events;
 }
 

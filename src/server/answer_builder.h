@@ -54,7 +54,7 @@ private:
     engine::StopMatcher stops_;
     std::unique_ptr<AnswerParser> parser_;
     std::vector<TokenLogprob> logprobs_;  // of tokens whose text has not come out yet
-    std::string seen_;                    // the text so far, as long as the longest stop string: which one it was
+    std::string seen_;                    // the text so far: which stop string it was
     std::string stop_string_;
     uint32_t tool_calls_ = 0;
     bool stopped_ = false;

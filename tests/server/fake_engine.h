@@ -22,7 +22,7 @@ constexpr std::string_view kFakeTemplate =
     "%}"
     "{# tools <tool_call> <think> </think> #}";
 
-class FakeEngine final : public engine::Engine {
+class FakeEngine : public engine::Engine {
 public:
     Result<std::unique_ptr<engine::Session>> new_session() override {
         return fail(ErrorCode::kUnsupportedModel, "fake");

@@ -1,5 +1,6 @@
 // The service over a fake engine: answers, queue, several models, errors, cancellation, the routes around them.
 #include "server/service.h"
+#include "server/answer_builder.h"
 #include "server/fake_engine.h"
 #include "server/routes.h"
 #include "server/sse.h"
@@ -95,6 +96,25 @@ TEST_F(ServiceTest, StopStringsEndTheAnswerAndAreNamed) {
     EXPECT_EQ(text_of(events), "one S");
     EXPECT_EQ(std::get<DoneEvent>(events.back()).finish, Finish::kStopString);
     EXPECT_EQ(std::get<DoneEvent>(events.back()).stop_string, "TOP");
+}
+
+// A token may bring several stop strings.
+TEST(AnswerBuilderTest, TheFirstStopStringIsNamed) {
+    class WordEngine final : public FakeEngine {
+    public:
+        std::string piece(engine::Token, bool) const override { return "one, two, three"; }
+    };
+    const WordEngine engine;
+    AnswerBuilder builder(engine, {.stop = {", three", ", two", "three"}});
+    engine::Sampled sampled;
+    sampled.token = 1;
+    const auto events = builder.take(sampled);
+    ASSERT_EQ(events.size(), 1U);
+    EXPECT_EQ(std::get<TextEvent>(events[0]).text, "one");
+    EXPECT_TRUE(builder.wants_no_more());
+    engine::Finished finished;
+    finished.reason = engine::FinishReason::kCancelled;
+    EXPECT_EQ(std::get<DoneEvent>(builder.take(finished).back()).stop_string, ", two");
 }
 
 TEST_F(ServiceTest, ThinkingAndCallsAreToldApart) {
