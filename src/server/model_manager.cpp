@@ -35,6 +35,7 @@ ModelManager::~ModelManager() {
 ApiStatus ModelManager::enqueue(Task task) {
     {
         const std::scoped_lock lock(mutex_);
+        if (queue_.size() >= options_.max_queue) drop_abandoned();
         if (queue_.size() >= options_.max_queue) return std::unexpected(queue_full());
         queue_.push_back({std::move(task), std::chrono::steady_clock::now()});
         changed_ = true;

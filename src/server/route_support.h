@@ -38,17 +38,19 @@ inline HttpReply generate(const Generator& how, Service& service, const RouteOpt
     return answer(*std::move(channel), std::move(reply), stream_options(http, options, stream));
 }
 
-// For results that come through a callback: starts, then waits with keep-alive bytes.
+// For results that come through a callback: starts, then waits with keep-alive bytes. `client` hears when nobody waits
+// any more.
 template <class T>
 HttpReply later(const std::function<ApiStatus(std::function<void(ApiResult<T>)>)>& start,
                 const std::function<std::string(const T&)>& body, std::string (*error)(const ApiError& error),
-                const AnswerStreamOptions& options) {
+                const AnswerStreamOptions& options, const ClientPointer& client = std::make_shared<ClientLink>()) {
     const auto promise = std::make_shared<std::promise<ApiResult<T>>>();
     const auto future = std::make_shared<std::future<ApiResult<T>>>(promise->get_future());
     const ApiStatus started = start([promise](ApiResult<T> result) { promise->set_value(std::move(result)); });
     if (!started) return json_reply(error(started.error()), started.error().status);
+    const std::shared_ptr<void> waiting(nullptr, [client](void*) { client->abandon(); });
     return answer_later(
-        [future, body, error](std::chrono::milliseconds patience) -> std::optional<LateBody> {
+        [future, body, error, waiting](std::chrono::milliseconds patience) -> std::optional<LateBody> {
             if (future->wait_for(patience) != std::future_status::ready) return std::nullopt;
             const ApiResult<T> result = future->get();
             if (!result) return LateBody{error(result.error()), result.error().status};

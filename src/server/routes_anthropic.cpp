@@ -12,9 +12,10 @@ HttpReply count_tokens(Service& service, const RouteOptions& options, const Http
     if (!body) return json_reply(error_body(body.error()), body.error().status);
     const auto request = anthropic::parse_count_tokens(*body);
     if (!request) return json_reply(error_body(request.error()), request.error().status);
-    return later<uint64_t>([&](auto done) { return service.count_tokens(*request, std::move(done)); },
+    const auto client = std::make_shared<ClientLink>();
+    return later<uint64_t>([&](auto done) { return service.count_tokens(*request, client, std::move(done)); },
                            [](const uint64_t& tokens) { return anthropic::count_tokens_body(tokens); }, error_body,
-                           stream_options(http, options, false));
+                           stream_options(http, options, false), client);
 }
 
 }  // namespace

@@ -236,12 +236,13 @@ HttpReply embed(Service& service, const RouteOptions& options, const HttpRequest
         if (model.error().status != 404) return error_reply(model.error());
         return error_reply({404, std::format("model \"{}\" not found, try pulling it first", request->model)});
     }
-    return later<Embeddings>([&](auto done) { return service.embed(*request, std::move(done)); },
+    const auto client = std::make_shared<ClientLink>();
+    return later<Embeddings>([&](auto done) { return service.embed(*request, client, std::move(done)); },
                              [old_form, request = *request](const Embeddings& embeddings) {
                                  return old_form ? ollama::embeddings_body(embeddings)
                                                  : ollama::embed_body(request, embeddings);
                              },
-                             ollama::error_body, stream_options(http, options, false));
+                             ollama::error_body, stream_options(http, options, false), client);
 }
 
 }  // namespace

@@ -52,10 +52,11 @@ HttpReply embeddings(Service& service, const RouteOptions& options, const HttpRe
     if (!body) return error_reply(body.error());
     const auto request = openai::parse_embeddings(*body);
     if (!request) return error_reply(request.error());
+    const auto client = std::make_shared<ClientLink>();
     return later<Embeddings>(
-        [&](auto done) { return service.embed(*request, std::move(done)); },
+        [&](auto done) { return service.embed(*request, client, std::move(done)); },
         [request = *request](const Embeddings& result) { return openai::embeddings_body(request, result); }, error_body,
-        stream_options(http, options, false));
+        stream_options(http, options, false), client);
 }
 
 }  // namespace

@@ -64,8 +64,13 @@ private:
 class EmbeddingJob {
 public:
     using Done = std::function<void(ApiResult<Embeddings>)>;
-    EmbeddingJob(EmbedRequest request, size_t inputs, int64_t load_ns, SteadyClock::time_point arrived, Done done)
-        : request_(std::move(request)), left_(inputs), arrived_(arrived), done_(std::move(done)) {
+    EmbeddingJob(EmbedRequest request, size_t inputs, int64_t load_ns, SteadyClock::time_point arrived,
+                 ClientPointer client, Done done)
+        : request_(std::move(request)),
+          left_(inputs),
+          arrived_(arrived),
+          client_(std::move(client)),
+          done_(std::move(done)) {
         result_.vectors.resize(inputs);
         result_.timing.load_ns = load_ns;
     }
@@ -74,11 +79,13 @@ public:
         cut_dimensions(values, request_.dimensions.value_or(0), request_.normalize);
         result_.vectors[index] = std::move(values);
     }
+    void started(std::function<void()> cancel) { client_->when_abandoned(std::move(cancel)); }
     void finish(const engine::Finished& finished) {
         result_.prompt_tokens += finished.prompt_tokens;
         if (finished.reason == engine::FinishReason::kFailed) error_ = ApiError(finished.error);
         if (finished.reason == engine::FinishReason::kCancelled) error_ = ApiError(503, "the server is shutting down");
         if (--left_ > 0) return;
+        client_->all_done();
         result_.timing.total_ns = since_ns(arrived_);
         done_(error_ ? ApiResult<Embeddings>(std::unexpected(*error_)) : std::move(result_));
     }
@@ -87,6 +94,7 @@ private:
     EmbedRequest request_;
     size_t left_;
     SteadyClock::time_point arrived_;
+    ClientPointer client_;
     Done done_;
     Embeddings result_;
     std::optional<ApiError> error_;
@@ -101,7 +109,7 @@ public:
         if (const auto* finished = std::get_if<engine::Finished>(&event)) job_->finish(*finished);
     }
     bool wants_no_more() const override { return false; }
-    void started(std::function<void()>) override {}
+    void started(std::function<void()> cancel) override { job_->started(std::move(cancel)); }
 
 private:
     std::shared_ptr<EmbeddingJob> job_;
@@ -116,11 +124,12 @@ uint32_t most_embedding_tokens(const LoadedModel& model) {
 }
 
 void start_embedding(LoadedModel& model, const EmbedRequest& request, int64_t load_ns, SteadyClock::time_point arrived,
-                     const ModelManager::Lease& lease, EmbeddingJob::Done done) {
+                     const ModelManager::Lease& lease, ClientPointer client, EmbeddingJob::Done done) {
     auto inputs = prepare_embedding(request, model.worker().engine(), most_embedding_tokens(model));
     if (!inputs) return done(std::unexpected(inputs.error()));
     if (inputs->empty()) return done(Embeddings{});
-    const auto job = std::make_shared<EmbeddingJob>(request, inputs->size(), load_ns, arrived, std::move(done));
+    const auto job =
+        std::make_shared<EmbeddingJob>(request, inputs->size(), load_ns, arrived, std::move(client), std::move(done));
     for (size_t i = 0; i < inputs->size(); ++i)
         model.worker().start(
             engine::EmbeddingRequest{.tokens = std::move((*inputs)[i]), .normalize = request.normalize},
@@ -179,30 +188,30 @@ ApiResult<ChannelPointer> Service::load(const Request& request) {
     return channel;
 }
 
-ApiStatus Service::embed(EmbedRequest request, std::function<void(ApiResult<Embeddings>)> done) {
+ApiStatus Service::embed(EmbedRequest request, ClientPointer client, std::function<void(ApiResult<Embeddings>)> done) {
     HYPURA_ASSIGN(const ModelPointer model, store_.find(request.model));
     const auto arrived = SteadyClock::now();
     ModelManager::Task task;
     task.model = model;
     task.keep_alive = request.keep_alive;
-    task.abandoned = [] { return false; };
+    task.abandoned = [client] { return client->abandoned(); };
     task.fail = [done](const ApiError& error) { done(std::unexpected(error)); };
-    task.start = [request = std::move(request), done = std::move(done), arrived](LoadedModel& loaded, int64_t load_ns,
-                                                                                 const ModelManager::Lease& lease) {
-        start_embedding(loaded, request, load_ns, arrived, lease, done);
+    task.start = [request = std::move(request), client = std::move(client), done = std::move(done), arrived](
+                     LoadedModel& loaded, int64_t load_ns, const ModelManager::Lease& lease) {
+        start_embedding(loaded, request, load_ns, arrived, lease, client, done);
     };
     HYPURA_TRY(manager_.enqueue(std::move(task)));
     ++counters_.requests;
     return {};
 }
 
-ApiStatus Service::count_tokens(Request request, std::function<void(ApiResult<uint64_t>)> done) {
+ApiStatus Service::count_tokens(Request request, ClientPointer client, std::function<void(ApiResult<uint64_t>)> done) {
     HYPURA_ASSIGN(const ModelPointer model, store_.find(request.model));
     HYPURA_TRY(check_request(request, *model));
     ModelManager::Task task;
     task.model = model;
     task.needs_sequence = false;
-    task.abandoned = [] { return false; };
+    task.abandoned = [client = std::move(client)] { return client->abandoned(); };
     task.fail = [done](const ApiError& error) { done(std::unexpected(error)); };
     task.start = [request = std::move(request), done = std::move(done)](LoadedModel& loaded, int64_t,
                                                                         const ModelManager::Lease&) {

@@ -3,6 +3,7 @@
 // Thread contract: every function may be called from any thread; none waits for inference.
 #pragma once
 
+#include "server/client_link.h"
 #include "server/event_channel.h"
 #include "server/model_manager.h"
 #include "server/model_store.h"
@@ -36,9 +37,10 @@ public:
     // Loads the model, or unloads it where the request's keep_alive is zero: one Done event.
     ApiResult<ChannelPointer> load(const Request& request);
 
-    // The results of these come through `done`, on another thread, exactly once.
-    ApiStatus embed(EmbedRequest request, std::function<void(ApiResult<Embeddings>)> done);
-    ApiStatus count_tokens(Request request, std::function<void(ApiResult<uint64_t>)> done);
+    // The results of these come through `done`, on another thread, exactly once; of a client that has gone, perhaps
+    // never.
+    ApiStatus embed(EmbedRequest request, ClientPointer client, std::function<void(ApiResult<Embeddings>)> done);
+    ApiStatus count_tokens(Request request, ClientPointer client, std::function<void(ApiResult<uint64_t>)> done);
 
     // Writes what the cache holds of the beginning of a request's prompt to a file, or reads such a file into the
     // cache; `done` gets the number of tokens. A model that is not loaded is loaded first.

@@ -180,6 +180,38 @@ TEST_F(ServiceTest, AnAbandonedRequestIsCancelledOrNeverStarts) {
     EXPECT_EQ(service().counters().cancelled, 1U);
 }
 
+TEST_F(ServiceTest, AbandonedEmbeddingsAreCancelledOrNeverStart) {
+    options_ = fake_options(control_, 1);
+    control_.hold(true);
+    std::atomic<int> results{0};
+    const auto embed = [&](const ClientPointer& client) {
+        EXPECT_TRUE(service()
+                        .embed({.model = "one", .inputs = {"a", "b", "c"}}, client, [&](const auto&) { ++results; })
+                        .has_value());
+    };
+    const auto running = std::make_shared<ClientLink>(), waiting = std::make_shared<ClientLink>();
+    embed(running);
+    until([&] { return !service().manager().loaded().empty() && service().manager().loaded().at(0).busy == 1; });
+    embed(waiting);
+    waiting->abandon();
+    running->abandon();
+    until([&] { return service().manager().loaded().at(0).busy == 0; });
+    EXPECT_EQ(service().manager().waiting(), 0U);
+    EXPECT_EQ(results, 1);
+}
+
+TEST_F(ServiceTest, ThoseWhoLeftTakeNoPlaceInTheQueue) {
+    options_ = fake_options(control_, 1, 1);
+    control_.hold(true);
+    const auto running = *service().generate(request("one"));
+    until([&] { return control_.seen().size() == 1; });
+    (*service().generate(request("one")))->abandon();
+    const auto next = service().generate(request("one"));
+    ASSERT_TRUE(next.has_value());
+    control_.hold(false);
+    EXPECT_EQ(text_of(gather_all(**next)), "hello");
+}
+
 TEST_F(ServiceTest, AnErrorEndsOneRequestAndNotTheNext) {
     control_.error = {ErrorCode::kReadFailed, "the disk is gone"};
     const auto events = gather_all(**service().generate(request("one")));
