@@ -1,6 +1,7 @@
 #include "server/model_store.h"
 
 #include "base/bytes.h"
+#include "server/model_import.h"
 
 #include <openssl/evp.h>
 
@@ -9,7 +10,6 @@
 #include <cctype>
 #include <filesystem>
 #include <format>
-#include <fstream>
 #include <set>
 
 namespace hypura::server {
@@ -184,30 +184,20 @@ ModelPointer renamed(const ModelPointer& entry, const std::string& name) {
 
 std::string cache_key(const fs::path& file) {
     std::error_code error;
-    const auto size = fs::file_size(file, error);
-    const auto time = fs::last_write_time(file, error).time_since_epoch().count();
-    return std::format("{}\n{}\n{}", file.string(), size, time);
+    if (fs::is_symlink(file, error) || !fs::exists(file, error)) return true;
+    return fs::hard_link_count(file, error) > 1 && !error;
 }
 
-ApiStatus copy_file_in_steps(const std::string& from, const std::string& to,
-                             const std::function<void(uint64_t)>& copied) {
-    constexpr size_t kStep = size_t{16} << 20U;
-    std::ifstream in(from, std::ios::binary);
-    std::ofstream out(to, std::ios::binary | std::ios::trunc);
-    std::vector<char> block(kStep);
-    while (in && out) {
-        in.read(block.data(), static_cast<std::streamsize>(block.size()));
-        out.write(block.data(), in.gcount());
-        copied(static_cast<uint64_t>(in.gcount()));
-    }
-    out.close();
-    if (!in.eof() || !out) return refuse(500, "cannot copy {} to {}", from, to);
+// A name of its own for the same bytes, so that either name may be deleted.
+ApiStatus link_file(const std::string& file, const fs::path& link, bool inside) {
+    std::error_code error;
+    if (fs::equivalent(file, link, error) && !fs::is_symlink(link, error)) return {};
+    fs::create_directories(link.parent_path(), error);
+    fs::remove(link, error);
+    if (inside) fs::create_hard_link(file, link, error);
+    if (!inside || error) fs::create_symlink(file, link, error);
+    if (error) return refuse(500, "cannot create {}: {}", link.string(), error.message());
     return {};
-}
-
-std::string local_path(const std::string& source) {
-    constexpr std::string_view kScheme = "file://";
-    return source.starts_with(kScheme) ? source.substr(kScheme.size()) : source;
 }
 
 }  // namespace
@@ -360,7 +350,7 @@ ApiStatus ModelStore::remove(std::string_view name) {
 }
 
 ApiResult<ModelPointer> ModelStore::import(
-    const std::string& source, const std::function<void(const ModelPointer& model, uint64_t done_bytes)>& progress) {
+    const std::string& source, const std::function<bool(const ModelPointer& model, uint64_t done_bytes)>& progress) {
     const auto file = gguf::open_model(local_path(source));
     if (!file) return std::unexpected(ApiError(file.error()));
     if (folder_.empty()) return refuse(400, "there is no folder of models to copy into: start with --models");
@@ -372,12 +362,10 @@ ApiResult<ModelPointer> ModelStore::import(
         const std::string target = (fs::path(folder_) / fs::path(part).filename()).string();
         std::error_code error;
         if (fs::equivalent(part, target, error)) continue;
-        HYPURA_TRY(copy_file_in_steps(part, target + ".partial", [&](uint64_t bytes) {
+        HYPURA_TRY(copy_file(part, target, [&](uint64_t bytes) {
             done_bytes += bytes;
-            progress(model, done_bytes);
+            return progress(model, done_bytes);
         }));
-        fs::rename(target + ".partial", target, error);
-        if (error) return refuse(500, "cannot create {}: {}", target, error.message());
     }
     return find(*name);
 }

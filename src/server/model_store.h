@@ -59,9 +59,10 @@ public:
     ApiStatus copy(std::string_view source, std::string_view destination);
     // Removes a name, and the files if it is not just a second name. 404, or 400 for a model of the command line.
     ApiStatus remove(std::string_view name);
-    // Copies the model at `source` (a path or a file:// address) into the folder, with all its parts.
+    // Copies the model at `source` (a path or a file:// address) into the folder, with all its parts. `progress` may
+    // give up (false): 499, and nothing is left of what was begun.
     ApiResult<ModelPointer> import(const std::string& source,
-                                   const std::function<void(const ModelPointer& model, uint64_t done_bytes)>& progress);
+                                   const std::function<bool(const ModelPointer& model, uint64_t done_bytes)>& progress);
 
 private:
     ModelPointer read(const std::string& file, const std::string& name);

@@ -3,10 +3,10 @@
 #include "server/route_support.h"
 #include "server/text_util.h"
 
-#include <algorithm>
+#include <atomic>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 namespace hypura::server {
@@ -150,52 +150,69 @@ HttpReply remove(Service& service, const HttpRequest& http) {
     return {};
 }
 
-// Lines that a thread of its own writes while it copies.
-class PullStream final : public BodyStream {
+// A thread of its own copies a model and says how far it is. Whoever wanted it and goes away ends it.
+class PullJob {
 public:
-    PullStream(ModelStore& store, std::string source)
+    PullJob(ModelStore& store, std::string source)
         : thread_([this, &store, source = std::move(source)] { work(store, source); }) {}
-    ~PullStream() override { thread_.join(); }
+    PullJob(const PullJob&) = delete;
+    PullJob& operator=(const PullJob&) = delete;
+    ~PullJob() {
+        given_up_ = true;
+        thread_.join();
+    }
 
-    bool next(std::string& bytes) override {
+    // Waits a moment for lines and appends them; the result once it is there.
+    std::optional<ApiStatus> take(std::string& lines, std::chrono::milliseconds patience) {
         std::unique_lock lock(mutex_);
-        ready_.wait_for(lock, std::chrono::milliseconds(50), [this] { return !lines_.empty() || ended_; });
-        for (const std::string& line : lines_) bytes += line;
-        lines_.clear();
-        return !ended_;
+        ready_.wait_for(lock, patience, [this] { return !lines_.empty() || result_; });
+        lines += std::exchange(lines_, {});
+        return result_;
     }
 
 private:
     void say(const Json& json) {
         {
             const std::scoped_lock lock(mutex_);
-            lines_.push_back(dump(json) + "\n");
+            lines_ += dump(json) + "\n";
         }
         ready_.notify_one();
     }
     void work(ModelStore& store, const std::string& source) {
         say({{"status", "pulling manifest"}});
-        const auto result = store.import(source, [this](const ModelPointer& model, uint64_t done_bytes) {
-            say({{"status", "pulling " + model->digest.substr(0, 12)},
-                 {"digest", "sha256:" + model->digest},
-                 {"total", model->size_bytes},
+        const auto model = store.import(source, [this](const ModelPointer& from, uint64_t done_bytes) {
+            say({{"status", "pulling " + from->digest.substr(0, 12)},
+                 {"digest", "sha256:" + from->digest},
+                 {"total", from->size_bytes},
                  {"completed", done_bytes}});
+            return !given_up_;
         });
-        if (result) {
+        if (model) {
             for (const char* status : {"verifying sha256 digest", "writing manifest", "success"})
                 say({{"status", status}});
         } else {
-            say({{"error", result.error().message}});
+            say({{"error", model.error().message}});
         }
         const std::scoped_lock lock(mutex_);
-        ended_ = true;
+        result_ = model.transform([](const ModelPointer&) {});
+        ready_.notify_one();
     }
 
     std::mutex mutex_;
     std::condition_variable ready_;
-    std::deque<std::string> lines_;
-    bool ended_ = false;
+    std::string lines_;
+    std::optional<ApiStatus> result_;
+    std::atomic<bool> given_up_{false};
     std::thread thread_;
+};
+
+class PullStream final : public BodyStream {
+public:
+    PullStream(ModelStore& store, const std::string& source) : job_(store, source) {}
+    bool next(std::string& bytes) override { return !job_.take(bytes, std::chrono::milliseconds(50)); }
+
+private:
+    PullJob job_;
 };
 
 bool names_a_file(const std::string& name) { return name.starts_with("file://") || name.starts_with('/'); }
@@ -212,7 +229,7 @@ HttpReply pull_known(const ApiResult<ModelPointer>& model, const std::string& na
             .body = "{\"status\":\"pulling manifest\"}\n{\"status\":\"success\"}\n"};
 }
 
-HttpReply pull(Service& service, const HttpRequest& http) {
+HttpReply pull(Service& service, const RouteOptions& options, const HttpRequest& http) {
     const auto body = parse_body(http.body);
     if (!body) return error_reply(body.error());
     const auto name = ollama::parse_model_name(*body);
@@ -221,8 +238,15 @@ HttpReply pull(Service& service, const HttpRequest& http) {
     if (!names_a_file(*name)) return pull_known(service.store().find(*name), *name, stream);
     if (stream)
         return {.content_type = "application/x-ndjson", .stream = std::make_shared<PullStream>(service.store(), *name)};
-    const auto model = service.store().import(*name, [](const ModelPointer&, uint64_t) {});
-    return model ? json_reply(R"({"status":"success"})") : error_reply(model.error());
+    const auto job = std::make_shared<PullJob>(service.store(), *name);
+    const auto wait = [job](std::chrono::milliseconds patience) -> std::optional<LateBody> {
+        std::string lines;
+        const auto result = job->take(lines, patience);
+        if (!result) return std::nullopt;
+        if (!*result) return LateBody{ollama::error_body(result->error()), result->error().status};
+        return LateBody{R"({"status":"success"})", 200};
+    };
+    return answer_later(wait, stream_options(http, options, false));
 }
 
 // ---- embeddings ----------------------------------------------------------------------------------------------------
@@ -264,7 +288,7 @@ void add_ollama_routes(Router& router, Service& service, const RouteOptions& opt
                [&](const HttpRequest& http) { return generate(kGenerate, service, options, http); });
     router.add("POST", "/api/embed", [&](const HttpRequest& http) { return embed(service, options, http, false); });
     router.add("POST", "/api/embeddings", [&](const HttpRequest& http) { return embed(service, options, http, true); });
-    router.add("POST", "/api/pull", [&](const HttpRequest& http) { return pull(service, http); });
+    router.add("POST", "/api/pull", [&](const HttpRequest& http) { return pull(service, options, http); });
     router.add("POST", "/api/copy", [&](const HttpRequest& http) { return copy(service, http); });
     router.add("DELETE", "/api/delete", [&](const HttpRequest& http) { return remove(service, http); });
 }

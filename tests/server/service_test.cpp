@@ -2,6 +2,7 @@
 #include "server/service.h"
 #include "server/answer_builder.h"
 #include "server/fake_engine.h"
+#include "server/model_import.h"
 #include "server/routes.h"
 #include "server/sse.h"
 #include "support/gguf_builder.h"
@@ -370,6 +371,27 @@ TEST_F(RoutesTest, PrefixesAreSavedAndRestoredWhereAFolderIsSet) {
     EXPECT_EQ(Json::parse(saved.body)["tokens"], 18);  // "<user>x<assistant>"
     EXPECT_EQ(Json::parse(call("POST", "/prefix/restore", R"({"model":"one","file":"a"})").body)["tokens"], 7);
     EXPECT_EQ(call("POST", "/prefix/restore", R"({"model":"one","file":"../a"})").status, 400);
+}
+
+TEST_F(RoutesTest, PullCopiesAFileAndSaysHowFarItIs) {
+    const test::TempDir elsewhere;
+    std::filesystem::create_directories(elsewhere.path() + "/a b");
+    write_model(elsewhere.path() + "/a b/new.gguf", "new");
+    const std::string address = "file://" + elsewhere.path() + "/a%20b/new.gguf";
+    const auto lines = parse_lines(body_of(call("POST", "/api/pull", dump({{"model", address}}))));
+    ASSERT_GE(lines.size(), 5U);
+    EXPECT_EQ(lines.front()["status"], "pulling manifest");
+    EXPECT_EQ(lines[1]["completed"], lines[1]["total"]);
+    EXPECT_EQ(lines.back()["status"], "success");
+    const Json shown = Json::parse(call("GET", "/api/tags").body)["models"][0];
+    EXPECT_EQ(shown["name"], "new:latest");
+    EXPECT_EQ(lines[1]["digest"], "sha256:" + shown["digest"].get<std::string>());
+    EXPECT_EQ(body_of(call("POST", "/api/pull", dump({{"name", address}, {"stream", false}}))),
+              R"({"status":"success"})");
+    const HttpReply missing = call("POST", "/api/pull", R"({"model":"/no/such.gguf","stream":false})");
+    EXPECT_EQ(missing.status, 404);
+    EXPECT_TRUE(
+        parse_lines(body_of(call("POST", "/api/pull", R"({"model":"/no/such.gguf"})"))).back().contains("error"));
 }
 
 // ---- access
