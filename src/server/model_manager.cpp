@@ -88,7 +88,7 @@ size_t ModelManager::waiting() const {
 
 LoadedModel* ModelManager::find_loaded(const ModelEntry& model) const {
     for (const auto& loaded : models_)
-        if (loaded->entry().digest == model.digest && loaded->entry().path == model.path) return loaded.get();
+        if (loaded->entry().digest == model.digest && loaded->entry().files == model.files) return loaded.get();
     return nullptr;
 }
 

@@ -4,6 +4,7 @@
 #include "server/model_import.h"
 
 #include <openssl/evp.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
@@ -149,6 +150,13 @@ std::string digest_of(const gguf::ModelFile& file) {
     return sha256_hex(text);
 }
 
+// Names may share files.
+std::string files_of(const gguf::ModelFile& file) {
+    std::string text;
+    for (const gguf::Part& part : file.parts) text += std::format("{}:{} ", part.device, part.inode);
+    return text;
+}
+
 std::chrono::system_clock::time_point modified_at(const gguf::ModelFile& file) {
     int64_t newest_ns = 0;
     for (const gguf::Part& part : file.parts) newest_ns = std::max(newest_ns, part.modified_ns);
@@ -165,6 +173,7 @@ ModelPointer make_entry(const gguf::ModelFile& file, const std::string& name) {
     }
     entry->modified = modified_at(file);
     entry->digest = digest_of(file);
+    entry->files = files_of(file);
     entry->shape = gguf::model_shape(file);
     entry->metadata = without_long_arrays(file.metadata);
     entry->parameters = count_parameters(file);
@@ -183,6 +192,16 @@ ModelPointer renamed(const ModelPointer& entry, const std::string& name) {
 }
 
 std::string cache_key(const fs::path& file) {
+    struct stat facts{};
+    if (::stat(file.c_str(), &facts) != 0) return file.string();
+    return std::format("{}\n{}:{}\n{}\n{}.{:09}", file.string(), facts.st_dev, facts.st_ino, facts.st_size,
+                       facts.st_mtim.tv_sec, facts.st_mtim.tv_nsec);
+}
+
+// ---- second names --------------------------------------------------------------------------------------------------
+
+// Whether nothing is lost when this name goes away: it is not there, is a link, or other names are left.
+bool can_be_replaced(const fs::path& file) {
     std::error_code error;
     if (fs::is_symlink(file, error) || !fs::exists(file, error)) return true;
     return fs::hard_link_count(file, error) > 1 && !error;
@@ -298,18 +317,19 @@ ApiResult<ModelPointer> ModelStore::find(std::string_view name) {
     for (ModelPointer& model : list())
         if (lower(model->name) == lower(*wanted)) return std::move(model);
     // Lists leave out what is no model; whoever asks for it is told why.
-    const std::string file = folder_.empty() ? std::string() : file_for(*wanted);
+    const std::string file = folder_.empty() ? std::string() : part_file_for(*wanted, 0, 1);
     if (std::error_code error; !file.empty() && fs::exists(file, error))
         if (const auto model = gguf::open_model(file); !model) return std::unexpected(ApiError(model.error()));
     return std::unexpected(model_not_found(name));
 }
 
-// Where a model of this name is kept: "a/b:c" in DIR/a/b@c.gguf.
-std::string ModelStore::file_for(std::string_view name) const {
+// Where a model of this name is kept: "a/b:c" in DIR/a/b@c.gguf, or in DIR/a/b@c-00001-of-00003.gguf and so on.
+std::string ModelStore::part_file_for(std::string_view name, size_t part, size_t parts) const {
     const size_t colon = name.rfind(':');
     const std::string_view tag = name.substr(colon + 1);
     std::string file = folder_ + "/" + std::string(name.substr(0, colon));
     if (tag != "latest") file += "@" + std::string(tag);
+    if (parts > 1) file += std::format("-{:05}-of-{:05}", part + 1, parts);
     return file + ".gguf";
 }
 
@@ -322,27 +342,38 @@ ApiStatus ModelStore::copy(std::string_view source, std::string_view destination
     if (!name) return refuse(400, "invalid model name");
     if (folder_.empty()) return refuse(400, "there is no folder of models to copy into: start with --models");
     if (lower(*name) == lower((*model)->name)) return {};
-    const fs::path link = file_for(*name);
-    std::error_code error;
-    fs::create_directories(link.parent_path(), error);
-    fs::remove(link, error);
-    fs::create_symlink((*model)->path, link, error);
-    if (error) return refuse(500, "cannot create {}: {}", link.string(), error.message());
+    const std::vector<std::string>& parts = (*model)->part_paths;
+    for (size_t i = 0; i < parts.size(); ++i)
+        if (!can_be_replaced(part_file_for(*name, i, parts.size())))
+            return refuse(400, "model '{}' exists: delete it first", destination);
+    for (size_t i = 0; i < parts.size(); ++i)
+        HYPURA_TRY(link_file(parts[i], part_file_for(*name, i, parts.size()), lies_inside(parts[i])));
     return {};
+}
+
+// Links of names that files lie under are resolved, in the folder's path as well.
+bool ModelStore::lies_inside(const std::string& path) const {
+    std::error_code error;
+    return !folder_.empty() && path.starts_with(fs::weakly_canonical(folder_, error).string() + "/");
+}
+
+// Of a split model each part has a link, or only the first, under a plain name. False: there is none.
+bool ModelStore::remove_links(const ModelEntry& model) const {
+    if (folder_.empty()) return false;
+    const size_t parts = model.part_paths.size();
+    std::vector<std::string> links = {part_file_for(model.name, 0, 1)};
+    for (size_t i = 0; i < parts; ++i) links.push_back(part_file_for(model.name, i, parts));
+    std::error_code error;
+    std::erase_if(links, [&error](const std::string& link) { return !fs::is_symlink(link, error); });
+    for (const std::string& link : links) fs::remove(link, error);
+    return !links.empty();
 }
 
 ApiStatus ModelStore::remove(std::string_view name) {
     HYPURA_ASSIGN(const ModelPointer model, find(name));
+    if (remove_links(*model)) return {};
     std::error_code error;
-    const fs::path link = folder_.empty() ? fs::path() : fs::path(file_for(model->name));
-    if (!link.empty() && fs::is_symlink(link, error)) {
-        fs::remove(link, error);
-        return {};
-    }
-    const auto inside = [this](const std::string& path) {
-        return !folder_.empty() && path.starts_with(fs::weakly_canonical(folder_).string() + "/");
-    };
-    if (!std::ranges::all_of(model->part_paths, inside))
+    if (!std::ranges::all_of(model->part_paths, [this](const std::string& path) { return lies_inside(path); }))
         return refuse(400, "model '{}' lies outside the folder of models: it is not deleted", name);
     for (const std::string& path : model->part_paths)
         if (!fs::remove(path, error)) return refuse(500, "cannot delete {}: {}", path, error.message());

@@ -442,5 +442,60 @@ TEST(ModelStoreTest, FoldersTagsSplitsAndBrokenFiles) {
     EXPECT_FALSE(store.find("a").has_value());
 }
 
+// cp and rm are how a model is renamed.
+TEST(ModelStoreTest, ACopyOutlivesItsModelAndOverwritesNoOther) {
+    const test::TempDir folder;
+    for (const char* file : {"a.gguf", "b.gguf"})
+        test::write_test_model(folder.file(file), {{"general.architecture", "llama"}, {"general.name", file}}, {});
+    ModelStore store(folder.path(), {});
+    const ModelPointer original = *store.find("a");
+    ASSERT_TRUE(store.copy("a", "c:new").has_value());
+    EXPECT_EQ(store.find("c:new")->get()->digest, original->digest);
+    EXPECT_EQ(store.find("c:new")->get()->files, original->files);  // not loaded twice
+    ASSERT_TRUE(store.remove("a").has_value());
+    EXPECT_TRUE(store.find("c:new").has_value());
+    EXPECT_EQ(store.copy("c:new", "b").error().status, 400);  // b's only name
+    EXPECT_EQ(std::get<std::string>(store.find("b")->get()->metadata.at("general.name")), "b.gguf");
+    ASSERT_TRUE(store.copy("c:new", "d").has_value());
+    ASSERT_TRUE(store.copy("b", "d").has_value());  // c:new remains
+    EXPECT_EQ(std::get<std::string>(store.find("d")->get()->metadata.at("general.name")), "b.gguf");
+    ASSERT_TRUE(store.copy("b", "d").has_value());
+    EXPECT_EQ(store.list().size(), 3U);
+}
+
+TEST(ModelStoreTest, ModelsOutsideTheFolderAreLinkedAndNeverDeleted) {
+    const test::TempDir folder, elsewhere;
+    test::write_test_model(elsewhere.file("x.gguf"), {{"general.architecture", "llama"}}, {});
+    ModelStore store(folder.path(), {elsewhere.file("x.gguf")});
+    ASSERT_TRUE(store.copy("x", "y").has_value());
+    EXPECT_TRUE(std::filesystem::is_symlink(folder.file("y.gguf")));
+    EXPECT_EQ(store.remove("x").error().status, 400);
+    ASSERT_TRUE(store.remove("y").has_value());
+    EXPECT_FALSE(store.find("y").has_value());
+    EXPECT_TRUE(store.find("x").has_value());
+}
+
+TEST(ModelImport, AddressesBecomePaths) {
+    EXPECT_EQ(local_path("/a b.gguf"), "/a b.gguf");
+    EXPECT_EQ(local_path("/100%25.gguf"), "/100%25.gguf");
+    EXPECT_EQ(local_path("file:///a%20b%C3%A9.gguf"), "/a b\xC3\xA9.gguf");
+    EXPECT_EQ(local_path("file://localhost/a.gguf"), "/a.gguf");
+    EXPECT_EQ(local_path("file:///a%2"), "/a%2");
+}
+
+TEST(ModelImport, AFailedOrCancelledCopyLeavesNothing) {
+    const test::TempDir folder;
+    folder.write("from", std::string(100, 'x'));
+    folder.write("to", "old");
+    EXPECT_EQ(copy_file(folder.file("from"), folder.file("to"), [](uint64_t) { return false; }).error().status, 499);
+    EXPECT_EQ(copy_file(folder.file("no"), folder.file("to"), [](uint64_t) { return true; }).error().status, 404);
+    EXPECT_EQ(std::filesystem::file_size(folder.file("to")), 3U);
+    std::filesystem::last_write_time(folder.file("from"), std::filesystem::file_time_type(1000s));
+    ASSERT_TRUE(copy_file(folder.file("from"), folder.file("to"), [](uint64_t) { return true; }).has_value());
+    EXPECT_EQ(std::filesystem::last_write_time(folder.file("to")), std::filesystem::file_time_type(1000s));
+    const auto files = std::filesystem::directory_iterator(folder.path());
+    EXPECT_EQ(std::distance(begin(files), end(files)), 2);
+}
+
 }  // namespace
 }  // namespace hypura::server

@@ -294,7 +294,11 @@ check('s', 'ollama', 'pull of a file, copy, delete, switching models', async () 
     copyFileSync(join(process.env.MODELS, 'thinker.gguf'), join(folder, 'thinker.gguf'));
     assert.equal((await ownClient.chat(ask(QUESTION, { model: THINKER }))).message.content, ANSWER);
     assert.equal((await ownClient.ps()).models.length, 1);
+    await ownClient.copy({ source: DEMO, destination: 'renamed' });
     await ownClient.delete({ model: DEMO });
+    assert.equal((await ownClient.chat(ask(QUESTION, { model: 'renamed' }))).message.content, ANSWER);
+    await assert.rejects(ownClient.copy({ source: 'renamed', destination: THINKER }), { status_code: 400, message: /exists/ });
+    await ownClient.delete({ model: 'renamed' });
     assert.deepEqual(readdirSync(folder), ['thinker.gguf']);
     assert.equal((await ownClient.pull({ model: THINKER })).status, 'success');
     await assert.rejects(ownClient.pull({ model: 'llama3' }), { message: /does not exist/ });
