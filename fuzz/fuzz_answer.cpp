@@ -41,6 +41,10 @@ constexpr const char* kTemplates[] = {
     "tools <|python_tag|> ipython",
     "tools <function=",
     "<|channel|>analysis <|start|> tools <|call|>",
+    "tools <｜tool▁calls▁begin｜> <think> </think>",
+    "tools <|tool_calls_section_begin|>",
+    "tools <minimax:tool_call>",
+    "tools <|START_ACTION|> <|END_THINKING|>",
 };
 
 bool same(const Joined& a, const Joined& b) {
@@ -58,6 +62,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     options.family = template_family(kTemplates[data[0] % std::size(kTemplates)]);
     options.begins_thinking = options.family.thinks && (data[1] & 1) != 0;
     if ((data[1] & 2) != 0) options.tool_names = {"f", "get_weather"};
+    if ((data[1] & 4) != 0) options.text_parameters["f"] = {"a"};
     const std::string_view text(reinterpret_cast<const char*>(data + 3), size - 3);
     const Joined whole = parsed(options, text, std::max<size_t>(text.size(), 1));
     HYPURA_CHECK(same(whole, parsed(options, text, 1)));

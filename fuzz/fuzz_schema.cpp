@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         HYPURA_CHECK(grammar->starts_with("root ::= ") && grammar->size() < kMostGrammarBytes);
     else
         HYPURA_CHECK(grammar.error().status == 400 && !grammar.error().message.empty());
-    const auto call = grammar_of_tool_calls(ToolStyle::kHermes, {{"f", schema, "{}"}}, "", true);
+    const auto call = grammar_of_tool_calls(template_family("tools <tool_call>"), {{"f", schema, "{}"}}, "", true);
     HYPURA_CHECK(call || call.error().status == 400);
     return 0;
 }

@@ -11,116 +11,12 @@ namespace {
 
 constexpr std::string_view kSpace = " \t\r\n";
 
-std::string_view trimmed(std::string_view text) {
-    const size_t begin = text.find_first_not_of(kSpace);
-    return begin == std::string_view::npos ? "" : text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
-}
-
 // Length of the longest end of `text` that is a beginning of `marker`, but not all of it.
 size_t partial_length(std::string_view text, std::string_view marker) {
     for (size_t length = std::min(text.size(), marker.size() - 1); length > 0; --length)
         if (text.ends_with(marker.substr(0, length))) return length;
     return 0;
 }
-
-// ---- one call ------------------------------------------------------------------------------------------------------
-
-// {"name","arguments"} or {"name","parameters"}, also wrapped in {"function": ...}.
-std::optional<ToolCall> call_from_json(const Json& json) {
-    if (const Json* inner = find(json, "function"); inner != nullptr && inner->is_object())
-        return call_from_json(*inner);
-    const Json* name = find(json, "name");
-    if (name == nullptr || !name->is_string()) return std::nullopt;
-    const Json* arguments = find(json, "arguments");
-    if (arguments == nullptr) arguments = find(json, "parameters");
-    ToolCall call{.id = {}, .name = name->get<std::string>(), .arguments = "{}"};
-    if (arguments != nullptr)
-        call.arguments = arguments->is_string() ? arguments->get<std::string>() : dump(*arguments);
-    if (const Json* id = find(json, "id"); id != nullptr && id->is_string()) call.id = id->get<std::string>();
-    return call;
-}
-
-// Where the JSON value that begins at `text[0]` (a brace or bracket) ends; npos when it does not.
-size_t json_end(std::string_view text) {
-    int depth = 0;
-    bool in_string = false;
-    for (size_t i = 0; i < text.size(); ++i) {
-        const char c = text[i];
-        if (in_string) {
-            if (c == '\\')
-                ++i;
-            else if (c == '"')
-                in_string = false;
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '{' || c == '[') {
-            ++depth;
-        } else if ((c == '}' || c == ']') && --depth == 0) {
-            return i + 1;
-        }
-    }
-    return std::string_view::npos;
-}
-
-// A parameter's value as it stands: JSON where it is JSON, else a string.
-Json value_from_text(std::string_view text) {
-    if (text.starts_with('\n')) text.remove_prefix(1);
-    if (text.ends_with('\n')) text.remove_suffix(1);
-    const auto json = try_parse(text);
-    return json ? *json : Json(std::string(text));
-}
-
-// Takes "<TAG=name>" from the front of `text` and returns the name.
-std::optional<std::string_view> take_tag(std::string_view& text, std::string_view tag) {
-    const size_t begin = text.find(tag);
-    const size_t end = begin == std::string_view::npos ? begin : text.find('>', begin);
-    if (end == std::string_view::npos) return std::nullopt;
-    const std::string_view name = trimmed(text.substr(begin + tag.size(), end - begin - tag.size()));
-    text.remove_prefix(end + 1);
-    return name;
-}
-
-Json tagged_arguments(std::string_view text) {
-    Json arguments = Json::object();
-    while (const auto name = take_tag(text, "<parameter=")) {
-        const size_t end = std::min(text.find("</parameter>"), text.size());
-        arguments[std::string(*name)] = value_from_text(text.substr(0, end));
-        text.remove_prefix(std::min(text.size(), end + std::string_view("</parameter>").size()));
-    }
-    return arguments;
-}
-
-}  // namespace
-
-std::vector<ToolCall> parse_json_calls(std::string_view text) {
-    std::vector<ToolCall> calls;
-    for (text = trimmed(text); text.starts_with('{') || text.starts_with('['); text = trimmed(text)) {
-        const size_t end = json_end(text);
-        const auto json = end == std::string_view::npos ? std::nullopt : try_parse(text.substr(0, end));
-        if (!json) return {};
-        const Json list = json->is_array() ? *json : Json::array({*json});
-        for (const Json& entry : list) {
-            auto call = call_from_json(entry);
-            if (!call) return {};
-            calls.push_back(*std::move(call));
-        }
-        text.remove_prefix(end);
-        while (text.starts_with(';') || text.starts_with(',')) text.remove_prefix(1);
-    }
-    return text.empty() ? calls : std::vector<ToolCall>{};
-}
-
-std::vector<ToolCall> parse_tagged_call(std::string_view text) {
-    const auto name = take_tag(text, "<function=");
-    if (!name || name->empty()) return {};
-    const std::string_view inside = trimmed(text.substr(0, std::min(text.find("</function>"), text.size())));
-    if (!inside.starts_with('{'))
-        return {ToolCall{.name = std::string(*name), .arguments = dump(tagged_arguments(inside))}};
-    if (!try_parse(inside)) return {};
-    return {ToolCall{.name = std::string(*name), .arguments = std::string(inside)}};
-}
-
-namespace {
 
 // ---- a scanner for markers -----------------------------------------------------------------------------------------
 
@@ -165,8 +61,9 @@ private:
 
 class TagParser final : public AnswerParser {
 public:
-    explicit TagParser(const AnswerParserOptions& options) : family_(options.family), tool_names_(options.tool_names) {
-        if (tool_names_.empty()) family_.tools = ToolStyle::kNone;
+    explicit TagParser(const AnswerParserOptions& options)
+        : family_(options.family), tool_names_(options.tool_names), texts_(options.text_parameters) {
+        if (tool_names_.empty()) family_.ignore_tools();
         state_ = options.begins_thinking ? State::kThinking : State::kText;
         trim_ = options.begins_thinking;
     }
@@ -208,7 +105,7 @@ private:
     }
 
     bool step_text() {
-        const auto found = pending_.find_marker({family_.think_open, call_open()});
+        const auto found = pending_.find_marker({family_.think_open, family_.call_open});
         say(pending_.take(found.at));
         if (found.marker.empty()) return false;
         marker_ = pending_.take(found.marker.size());
@@ -222,7 +119,7 @@ private:
     }
 
     bool step_call() {
-        const std::string_view close = call_close();
+        const std::string& close = family_.call_close;
         if (close.empty()) return false;  // to the end of the answer
         const size_t at = pending_.text().find(close);
         if (at == std::string::npos) return false;
@@ -246,52 +143,10 @@ private:
         return true;
     }
 
-    std::string_view call_open() const {
-        switch (family_.tools) {
-            case ToolStyle::kHermes:
-                return "<tool_call>";
-            case ToolStyle::kLlama:
-                return "<|python_tag|>";
-            case ToolStyle::kMistral:
-                return "[TOOL_CALLS]";
-            case ToolStyle::kFunction:
-                return "<function=";
-            case ToolStyle::kHarmony:
-            case ToolStyle::kNone:
-                break;
-        }
-        return {};
-    }
-    std::string_view call_close() const {
-        if (family_.tools == ToolStyle::kHermes) return "</tool_call>";
-        if (family_.tools == ToolStyle::kFunction) return "</function>";
-        return {};
-    }
-
+    // functionary's opening marker begins the call itself.
     std::vector<ToolCall> read_calls(const std::string& inside) const {
-        if (family_.tools == ToolStyle::kFunction) return parse_tagged_call("<function=" + inside);
-        if (family_.tools == ToolStyle::kMistral) return read_mistral(inside);
-        auto calls = parse_json_calls(inside);
-        return calls.empty() && family_.tools == ToolStyle::kHermes ? parse_tagged_call(inside) : calls;
-    }
-
-    // The older form is a JSON array; the newer one name[ARGS]{...}, perhaps again and again.
-    static std::vector<ToolCall> read_mistral(std::string_view text) {
-        if (!text.contains("[ARGS]")) return parse_json_calls(text);
-        std::vector<ToolCall> calls;
-        for (std::string_view rest = text; !trimmed(rest).empty();) {
-            const size_t arguments = rest.find("[ARGS]");
-            if (arguments == std::string_view::npos) return {};
-            std::string_view name = rest.substr(0, arguments);
-            name = trimmed(name.substr(0, std::min(name.find("[CALL_ID]"), name.size())));
-            rest = trimmed(rest.substr(arguments + std::string_view("[ARGS]").size()));
-            const size_t end = json_end(rest);
-            if (end == std::string_view::npos) return {};
-            calls.push_back({.name = std::string(name), .arguments = std::string(rest.substr(0, end))});
-            rest = trimmed(rest.substr(end));
-            if (rest.starts_with("[TOOL_CALLS]")) rest.remove_prefix(std::string_view("[TOOL_CALLS]").size());
-        }
-        return calls;
+        const bool marker_counts = family_.tools == ToolStyle::kFunction;
+        return parse_calls(family_.tools, marker_counts ? marker_ + inside : inside, texts_);
     }
 
     bool known(const std::vector<ToolCall>& calls) const {
@@ -337,6 +192,7 @@ private:
 
     TemplateFamily family_;
     std::set<std::string> tool_names_;
+    TextParameters texts_;
     Pending pending_;
     std::vector<AnswerPart> parts_;
     State state_ = State::kText;

@@ -6,6 +6,7 @@
 
 #include "server/request.h"
 #include "server/template_family.h"
+#include "server/tool_calls.h"
 
 #include <memory>
 #include <set>
@@ -28,6 +29,7 @@ struct AnswerParserOptions {
     TemplateFamily family;
     bool begins_thinking = false;      // the prompt ended inside an open thinking block
     std::set<std::string> tool_names;  // of the request; empty: nothing is taken for a tool call
+    TextParameters text_parameters;    // of these tools
 };
 
 class AnswerParser {
@@ -39,9 +41,5 @@ public:
 };
 
 std::unique_ptr<AnswerParser> make_answer_parser(const AnswerParserOptions& options);
-
-// What several tool styles put between their markers. Empty when the text is no call.
-std::vector<ToolCall> parse_json_calls(std::string_view text);   // {..}, [{..}], or several {..} after one another
-std::vector<ToolCall> parse_tagged_call(std::string_view text);  // <function=name><parameter=key>value</parameter>...
 
 }  // namespace hypura::server

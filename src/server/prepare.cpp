@@ -192,7 +192,10 @@ AnswerOptions answer_options(const Request& request, const ModelEntry& model, co
     options.parser.begins_thinking = begins_thinking(prompt.text, model.family);
     options.parallel_tool_calls = chat->parallel_tool_calls;
     if (uses_tools(*chat))
-        for (const Tool& tool : chat->tools) options.parser.tool_names.insert(tool.name);
+        for (const Tool& tool : chat->tools) {
+            options.parser.tool_names.insert(tool.name);
+            options.parser.text_parameters[tool.name] = text_parameters(tool.parameters);
+        }
     return options;
 }
 
@@ -217,7 +220,7 @@ ApiResult<std::string> grammar_of_answer(const Request& request, const ModelEntr
     const auto* chat = std::get_if<ChatPrompt>(&request.prompt);
     if (request.format.kind == FormatKind::kGrammar) return request.format.schema;
     if (chat != nullptr && uses_tools(*chat) && chat->tool_choice == ToolChoice::kRequired)
-        return grammar_of_tool_calls(model.family.tools, chat->tools, chat->required_tool, chat->parallel_tool_calls);
+        return grammar_of_tool_calls(model.family, chat->tools, chat->required_tool, chat->parallel_tool_calls);
     if (request.format.kind == FormatKind::kSchema) return grammar_of_schema(request.format.schema);
     if (request.format.kind == FormatKind::kJson) return grammar_of_json_object();
     return std::string();

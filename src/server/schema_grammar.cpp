@@ -16,22 +16,37 @@ struct CallNotation {
     std::string before_all, after_all;
 };
 
-CallNotation notation_of(ToolStyle style) {
-    switch (style) {
-        case ToolStyle::kMistral:
-            return {"{\"name\": \"", "\", \"arguments\": ", "}", ", ", "[TOOL_CALLS][", "]"};
+CallNotation notation_of(const TemplateFamily& family) {
+    const std::string &open = family.call_open, &close = family.call_close;
+    switch (family.tools) {
         case ToolStyle::kLlama:
             return {"{\"name\": \"", "\", \"parameters\": ", "}", "; ", "", ""};
         case ToolStyle::kFunction:
             return {"<function=", ">", "</function>", "\n", "", ""};
         case ToolStyle::kHarmony:
             return {"<|channel|>commentary to=functions.", " <|constrain|>json<|message|>", "<|call|>", "", "", ""};
+        case ToolStyle::kDeepSeek:
+            return {"<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>", "", open, close};
+        case ToolStyle::kKimi:
+            return {"<|tool_call_begin|>functions.",
+                    ":0<|tool_call_argument_begin|>",
+                    "<|tool_call_end|>",
+                    "",
+                    open,
+                    close};
+        case ToolStyle::kMistral:
+        case ToolStyle::kJsonList:
+            return {"{\"name\": \"", "\", \"arguments\": ", "}", ", ", open + "[", "]" + close};
+        case ToolStyle::kInvoke:  // MiniMax's own notation has no quotation marks: not for a grammar of JSON
         case ToolStyle::kHermes:
         case ToolStyle::kNone:
             break;
     }
-    return {"<tool_call>\n{\"name\": \"", "\", \"arguments\": ", "}\n</tool_call>", "\n", "", ""};
+    return {open + "\n{\"name\": \"", "\", \"arguments\": ", "}\n" + close, "\n", "", ""};
 }
+
+// These number their calls, or end with the first.
+bool takes_one_call(ToolStyle style) { return style == ToolStyle::kHarmony || style == ToolStyle::kKimi; }
 
 ApiResult<std::string> one_call(const CallNotation& notation, const Tool& tool, size_t number, std::string& rules) {
     const Json schema = try_parse(tool.parameters).value_or(Json::object());
@@ -55,9 +70,9 @@ ApiResult<std::string> grammar_of_schema(const std::string& schema_json) {
 
 std::string grammar_of_json_object() { return "root ::= object\n" + std::string(basic_json_rules()); }
 
-ApiResult<std::string> grammar_of_tool_calls(ToolStyle style, const std::vector<Tool>& tools, const std::string& only,
-                                             bool parallel) {
-    const CallNotation notation = notation_of(style);
+ApiResult<std::string> grammar_of_tool_calls(const TemplateFamily& family, const std::vector<Tool>& tools,
+                                             const std::string& only, bool parallel) {
+    const CallNotation notation = notation_of(family);
     std::string rules;
     std::vector<std::string> calls;
     for (size_t i = 0; i < tools.size(); ++i) {
@@ -67,7 +82,7 @@ ApiResult<std::string> grammar_of_tool_calls(ToolStyle style, const std::vector<
     }
     if (calls.empty()) return refuse(400, "tool_choice: there is no tool \"{}\"", only);
     constexpr int kMostCalls = 8;
-    const bool several = parallel && only.empty() && style != ToolStyle::kHarmony;
+    const bool several = parallel && only.empty() && !takes_one_call(family.tools);
     const std::string more =
         several ? std::format(" ({} call){{0,{}}}", literal(notation.separator), kMostCalls - 1) : std::string();
     const std::string before = notation.before_all.empty() ? "" : literal(notation.before_all) + " ";

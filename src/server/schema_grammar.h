@@ -27,8 +27,8 @@ std::string grammar_of_json_object();
 
 // One or more calls of `tools` in the model's own notation; `only` names one of them, or is empty.
 // Errors: 400 when there is no such tool.
-ApiResult<std::string> grammar_of_tool_calls(ToolStyle style, const std::vector<Tool>& tools, const std::string& only,
-                                             bool parallel);
+ApiResult<std::string> grammar_of_tool_calls(const TemplateFamily& family, const std::vector<Tool>& tools,
+                                             const std::string& only, bool parallel);
 
 // `grammar` after free thinking between the family's tags. `begins_thinking`: the opening tag is already written.
 std::string allow_thinking(std::string grammar, const TemplateFamily& family, bool begins_thinking);

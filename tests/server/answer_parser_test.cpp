@@ -91,6 +91,78 @@ TEST(AnswerParser, QwenCoderCalls) {
                  "|C:f{\"city\":\"Oslo\",\"days\":2}");
 }
 
+// Values have no quotation marks there: what is a text is left alone, even if it looks like something else.
+TEST(AnswerParser, ParametersThatAreTextsStayTexts) {
+    AnswerParserOptions options = options_for(kQwen);
+    options.text_parameters["f"] =
+        text_parameters(R"({"properties":{"content":{"type":"string"},"days":{"type":"integer"}}})");
+    expect_parts(options,
+                 "<tool_call>\n<function=f>\n<parameter=content>\n{\"a\": 1}\n</parameter>\n<parameter=days>\n2\n"
+                 "</parameter>\n</function>\n</tool_call>",
+                 "|C:f{\"content\":\"{\\\"a\\\": 1}\",\"days\":2}");
+}
+
+TEST(AnswerParser, GlmCalls) {
+    AnswerParserOptions options = options_for(kQwen);
+    options.text_parameters["f"] = {"zip"};
+    expect_parts(
+        options,
+        "<think>hm</think>\n<tool_call>f\n<arg_key>zip</arg_key>\n<arg_value>0150</arg_value>\n"
+        "<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n</tool_call>\n<tool_call>get_weather\n</tool_call>",
+        "|T:hm|C:f{\"zip\":\"0150\",\"days\":2}|C:get_weather{}");
+}
+
+TEST(AnswerParser, SeedCalls) {
+    expect_parts(options_for("{{ tools }} <seed:tool_call> <function="),
+                 "Ok.<seed:tool_call>\n<function=f>\n<parameter=a>1</parameter>\n</function>\n"
+                 "<function=get_weather>\n</function>\n</seed:tool_call>",
+                 "|X:Ok.|C:f{\"a\":1}|C:get_weather{}");
+}
+
+TEST(AnswerParser, DeepSeekCalls) {
+    constexpr std::string_view kDeepSeek = "{{ tools }} <｜tool▁calls▁begin｜> </think> <think>";
+    expect_parts(options_for(kDeepSeek),
+                 "Ok.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{\"a\": 1}<｜tool▁call▁end｜>"
+                 "<｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+                 "|X:Ok.|C:f{\"a\": 1}|C:get_weather{}");
+    expect_parts(
+        options_for(kDeepSeek, true),
+        "hm</think><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": 1}\n```"
+        "<｜tool▁call▁end｜>",
+        "|T:hm|C:f{\"a\": 1}");
+    expect_parts(options_for(kDeepSeek), "<｜tool▁calls▁begin｜>oops<｜tool▁calls▁end｜>",
+                 "|X:<｜tool▁calls▁begin｜>oops<｜tool▁calls▁end｜>");
+}
+
+TEST(AnswerParser, KimiCalls) {
+    const auto parser = make_answer_parser(options_for("{{ tools }} <|tool_calls_section_begin|>"));
+    const auto parts = parser->push(
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{\"a\": 1}"
+        "<|tool_call_end|><|tool_call_begin|>functions.f:1<|tool_call_argument_begin|>{}<|tool_call_end|>"
+        "<|tool_calls_section_end|>");
+    EXPECT_EQ(written(parts), "|C:f{\"a\": 1}|C:f{}");
+    EXPECT_EQ(std::get<ToolCall>(parts.at(1)).id, "functions.f:1");
+}
+
+TEST(AnswerParser, MiniMaxCalls) {
+    expect_parts(options_for("{{ tools }} <minimax:tool_call> <think> </think>"),
+                 "<minimax:tool_call>\n<invoke name=\"f\">\n<parameter name=\"a\">1</parameter>\n"
+                 "<parameter name=\"b\">two</parameter>\n</invoke>\n<invoke name=\"get_weather\">\n</invoke>\n"
+                 "</minimax:tool_call>",
+                 "|C:f{\"a\":1,\"b\":\"two\"}|C:get_weather{}");
+}
+
+TEST(AnswerParser, ListsBetweenMarkers) {
+    expect_parts(options_for("{{ tools }} <|tool_call|>"), "<|tool_call|>[{\"name\":\"f\",\"arguments\":{}}]",
+                 "|C:f{}");
+    expect_parts(options_for("{{ tools }} <|START_ACTION|> <|START_THINKING|> <|END_THINKING|>"),
+                 "<|START_THINKING|>hm<|END_THINKING|><|START_ACTION|>[{\"tool_call_id\":\"0\",\"tool_name\":\"f\","
+                 "\"parameters\":{\"a\":1}},{\"tool_name\":\"get_weather\"}]<|END_ACTION|>",
+                 "|T:hm|C:f{\"a\":1}|C:get_weather{}");
+    expect_parts(options_for("{{ tools }} <TOOLCALL>"), "<TOOLCALL>[{\"name\":\"f\",\"arguments\":{}}]</TOOLCALL>",
+                 "|C:f{}");
+}
+
 TEST(AnswerParser, LlamaCalls) {
     constexpr std::string_view kLlama = "{{ tools }} ipython <|python_tag|>";
     expect_parts(options_for(kLlama), "{\"name\": \"f\", \"parameters\": {\"a\": 1}}", "|C:f{\"a\":1}");

@@ -2,6 +2,7 @@
 // shown by the conformance tests.
 #include "server/schema_grammar.h"
 #include "engine/sampler.h"
+#include "server/answer_parser.h"
 #include "server/gbnf_matcher.h"
 #include "server/schema_validator.h"
 
@@ -262,19 +263,44 @@ TEST(SchemaGrammar, AnyObject) {
 TEST(ToolGrammar, EveryNotationIsWhatItsParserReads) {
     const std::vector<Tool> tools = {
         {"f", R"({"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]})", ""}, {"g", "{}", ""}};
-    const auto matches = [&](ToolStyle style, const std::string& text) {
-        return GbnfMatcher(*grammar_of_tool_calls(style, tools, "", true)).matches(text);
+    // What stands for the calls of f and g in a model's own notation, and what the parser makes of it.
+    const auto expect_calls = [&](std::string_view source, const std::string& text, const std::string& names) {
+        const TemplateFamily family = template_family(source);
+        EXPECT_TRUE(GbnfMatcher(*grammar_of_tool_calls(family, tools, "", true)).matches(text)) << text;
+        const auto parser = make_answer_parser({.family = family, .tool_names = {"f", "g"}});
+        std::vector<AnswerPart> parts = parser->push(text);
+        for (AnswerPart& part : parser->finish()) parts.push_back(std::move(part));
+        std::string called;
+        for (const AnswerPart& part : parts) called += std::get<ToolCall>(part).name;
+        EXPECT_EQ(called, names) << text;
     };
-    EXPECT_TRUE(matches(ToolStyle::kHermes, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":1}}\n</tool_call>"));
-    EXPECT_TRUE(matches(ToolStyle::kMistral,
-                        "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\":1}}, "
-                        "{\"name\": \"g\", \"arguments\": {}}]"));
-    EXPECT_TRUE(matches(ToolStyle::kLlama, "{\"name\": \"g\", \"parameters\": {}}"));
-    EXPECT_TRUE(matches(ToolStyle::kFunction, "<function=f>{\"a\":1}</function>"));
-    EXPECT_FALSE(matches(ToolStyle::kHermes, "no call"));
-    EXPECT_FALSE(GbnfMatcher(*grammar_of_tool_calls(ToolStyle::kLlama, tools, "g", true))
+    expect_calls("tools <tool_call>", "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":1}}\n</tool_call>", "f");
+    expect_calls("tools <seed:tool_call>", "<seed:tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</seed:tool_call>",
+                 "g");
+    expect_calls("tools [TOOL_CALLS]",
+                 "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\":1}}, {\"name\": \"g\", \"arguments\": {}}]",
+                 "fg");
+    expect_calls("tools ipython", "{\"name\": \"g\", \"parameters\": {}}", "g");
+    expect_calls("tools <function=", "<function=f>{\"a\":1}</function>", "f");
+    expect_calls("tools <|channel|>", "<|channel|>commentary to=functions.g <|constrain|>json<|message|>{}<|call|>",
+                 "g");
+    expect_calls("tools <|tool_call|>", "<|tool_call|>[{\"name\": \"g\", \"arguments\": {}}]<|/tool_call|>", "g");
+    expect_calls("tools <|START_ACTION|>", "<|START_ACTION|>[{\"name\": \"g\", \"arguments\": {}}]<|END_ACTION|>", "g");
+    expect_calls("tools <minimax:tool_call>",
+                 "<minimax:tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</minimax:tool_call>", "g");
+    expect_calls("tools <｜tool▁calls▁begin｜>",
+                 "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{\"a\":1}<｜tool▁call▁end｜>"
+                 "<｜tool▁call▁begin｜>g<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+                 "fg");
+    expect_calls("tools <|tool_calls_section_begin|>",
+                 "<|tool_calls_section_begin|><|tool_call_begin|>functions.g:0<|tool_call_argument_begin|>{}"
+                 "<|tool_call_end|><|tool_calls_section_end|>",
+                 "g");
+    const TemplateFamily llama = template_family("tools ipython");
+    EXPECT_FALSE(GbnfMatcher(*grammar_of_tool_calls(llama, tools, "", true)).matches("no call"));
+    EXPECT_FALSE(GbnfMatcher(*grammar_of_tool_calls(llama, tools, "g", true))
                      .matches("{\"name\": \"f\", \"parameters\": {\"a\":1}}"));
-    EXPECT_FALSE(grammar_of_tool_calls(ToolStyle::kLlama, tools, "h", true).has_value());
+    EXPECT_FALSE(grammar_of_tool_calls(llama, tools, "h", true).has_value());
 }
 
 TEST(ThinkingGrammar, ThinkingIsFreeAndTheAnswerIsNot) {
