@@ -17,6 +17,8 @@ ApiStatus read_options(const Json& body, Request& request) {
     HYPURA_ASSIGN(request.max_tokens, read_integer(*options, "num_predict"));
     HYPURA_ASSIGN(request.context_tokens, read_integer(*options, "num_ctx"));
     HYPURA_ASSIGN(request.stop, read_strings(*options, "stop"));
+    HYPURA_ASSIGN(const auto keep, read_integer(*options, "num_keep"));
+    request.keep_tokens = keep.value_or(request.keep_tokens);
     return {};
 }
 
@@ -67,6 +69,8 @@ ApiResult<Request> read_common(const Json& body) {
     HYPURA_ASSIGN(const auto truncate, read_bool(body, "truncate"));
     request.stream = stream.value_or(true);
     request.truncate = truncate.value_or(true);
+    HYPURA_ASSIGN(const auto shift, read_bool(body, "shift"));
+    request.shift = shift.value_or(true);
     HYPURA_ASSIGN(request.keep_alive, parse_keep_alive(find(body, "keep_alive")));
     return request;
 }

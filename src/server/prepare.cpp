@@ -199,6 +199,18 @@ AnswerOptions answer_options(const Request& request, const ModelEntry& model, co
     return options;
 }
 
+// Whoever shifts could go on for ever: like in Ollama, ten contexts are the end.
+void set_shift(engine::GenerateRequest& sequence, const Request& request, uint32_t context_tokens) {
+    constexpr uint64_t kMostContexts = 10;
+    if (!request.shift) return;
+    const auto most = static_cast<uint32_t>(std::min<uint64_t>(kMostContexts * context_tokens, UINT32_MAX));
+    sequence.shift = true;
+    sequence.max_tokens = std::min(sequence.max_tokens.value_or(most), most);
+    const auto prompt_tokens = static_cast<int64_t>(sequence.prompt.size());
+    const int64_t kept = request.keep_tokens < 0 ? prompt_tokens : std::min(request.keep_tokens, prompt_tokens);
+    sequence.keep_tokens = static_cast<uint32_t>(kept);
+}
+
 }  // namespace
 
 ApiStatus check_request(const Request& request, const ModelEntry& model) {
@@ -244,6 +256,7 @@ ApiResult<Prepared> prepare(const Request& request, const ModelEntry& model, con
     sequence.context_tokens = limit;
     if (request.logprobs) sequence.top_logprobs = request.top_logprobs;
     sequence.prompt = std::move(prompt.tokens);
+    set_shift(sequence, request, limit);
     return prepared;
 }
 

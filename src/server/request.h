@@ -86,6 +86,8 @@ struct Request {
     bool logprobs = false;
     uint32_t top_logprobs = 0;
     bool truncate = true;         // drop oldest messages when the prompt is too long; else refuse
+    bool shift = false;           // where the answer fills the context: forget its older half and go on; else end
+    int64_t keep_tokens = 4;      // never forgotten by a shift; negative: the whole prompt
     bool return_context = false;  // Done carries the tokens of prompt and answer
     bool stream = true;
     bool include_usage = true;  // OpenAI: whether a stream ends with its usage

@@ -20,6 +20,7 @@ TEST(OllamaRequest, ReadsTheBodyOfOpenClaw) {
     EXPECT_EQ(request->context_tokens, 32768);
     EXPECT_EQ(request->max_tokens, 8192);
     EXPECT_FALSE(request->truncate);
+    EXPECT_FALSE(request->shift);
     EXPECT_EQ(request->think, false);
     EXPECT_FALSE(request->think_must_be_supported);
     const auto& prompt = std::get<ChatPrompt>(request->prompt);
@@ -30,8 +31,10 @@ TEST(OllamaRequest, ReadsTheBodyOfOpenClaw) {
 TEST(OllamaRequest, IsLenientWithOptions) {
     EXPECT_TRUE(chat(R"({"model":"m","messages":[{"content":"x"}],"options":null})").has_value());
     const auto request = chat(R"({"model":"m","messages":[{"role":"user","content":"x"}],"options":
-        {"mirostat":1,"tfs_z":0.5,"seed":-1,"num_predict":-1,"num_ctx":4096.0,"temperature":null,"stop":"END"}})");
+        {"mirostat":1,"tfs_z":0.5,"seed":-1,"num_predict":-1,"num_ctx":4096.0,"temperature":null,"stop":"END","num_keep":9}})");
     ASSERT_TRUE(request.has_value());
+    EXPECT_TRUE(request->shift);
+    EXPECT_EQ(request->keep_tokens, 9);
     EXPECT_EQ(request->sampling.seed, -1);
     EXPECT_EQ(request->context_tokens, 4096);
     EXPECT_THAT(request->stop, testing::ElementsAre("END"));

@@ -150,6 +150,24 @@ TEST_F(ServiceTest, LongHistoriesLoseTheirOldestTurnsOrAreRefused) {
     EXPECT_EQ(error.context_tokens, 200U);
 }
 
+TEST_F(ServiceTest, AnAnswerThatFillsTheContextShiftsItOrEnds) {
+    Request asked = request("one");
+    asked.context_tokens = 50;
+    EXPECT_EQ(text_of(gather_all(**service().generate(asked))), "hello");
+    EXPECT_FALSE(control_.seen().back().shift);
+    EXPECT_EQ(control_.seen().back().max_tokens, std::nullopt);
+    asked.shift = true;
+    EXPECT_EQ(text_of(gather_all(**service().generate(asked))), "hello");
+    EXPECT_TRUE(control_.seen().back().shift);
+    EXPECT_EQ(control_.seen().back().keep_tokens, 4U);
+    EXPECT_EQ(control_.seen().back().max_tokens, 500U);  // not for ever
+    asked.keep_tokens = -1;
+    asked.max_tokens = 3;
+    EXPECT_EQ(text_of(gather_all(**service().generate(asked))), "hel");
+    EXPECT_EQ(control_.seen().back().keep_tokens, 19U);  // "<user>hi<assistant>"
+    EXPECT_EQ(control_.seen().back().max_tokens, 3U);
+}
+
 TEST_F(ServiceTest, QueueIsBoundedAndServedInOrder) {
     options_ = fake_options(control_, 1, 2);
     control_.hold(true);

@@ -196,6 +196,16 @@ check(15, 'ollama', 'a history that is too long loses its oldest turns, or is re
     { status_code: 400, message: /request \(\d+ tokens\) exceeds the available context size \(512 tokens\), try increasing it/ });
 });
 
+check(15, 'ollama', 'an answer that fills the context goes on with shift, and ends without', async () => {
+  const endless = ask(LONG_QUESTION, { grammar: 'root ::= [a-z ]+', options: { num_ctx: 64, num_predict: 100, temperature: 0 } });
+  const shifted = await client.chat(endless);
+  assert.equal(shifted.eval_count, 100);
+  assert.equal(shifted.done_reason, 'length');
+  const ended = await client.chat({ ...endless, shift: false });
+  assert.ok(ended.eval_count < 64);
+  assert.equal(ended.done_reason, 'length');
+});
+
 check(16, 'ollama', 'abort ends the generation within a token', async () => {
   const own = new Ollama({ host: server.url });
   const before = await metric(server.url, 'requests_cancelled_total');
