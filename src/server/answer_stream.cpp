@@ -116,19 +116,20 @@ private:
     bool begun_ = false;
 };
 
-// Progress alone says nothing about success.
-std::optional<Event> first_event(EventChannel& channel, const AnswerStreamOptions& options) {
+// Progress alone says nothing about success; the reply remembers it.
+std::optional<Event> first_event(EventChannel& channel, Reply& reply, const AnswerStreamOptions& options) {
     const auto until = Clock::now() + options.keep_alive;
     while (Clock::now() < until && !options.client_gone()) {
         auto event = channel.take(kPatience);
         if (event && !std::holds_alternative<ProgressEvent>(*event)) return event;
+        if (event) reply.event(*event);
     }
     return std::nullopt;
 }
 
 HttpReply streamed(std::shared_ptr<EventChannel> channel, std::unique_ptr<Reply> reply,
                    const AnswerStreamOptions& options) {
-    auto first = first_event(*channel, options);
+    auto first = first_event(*channel, *reply, options);
     if (first)
         if (const auto* failed = std::get_if<FailedEvent>(&*first)) return error_reply(*reply, failed->error);
     HttpReply http{.content_type = reply->stream_type()};

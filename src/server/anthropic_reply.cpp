@@ -73,7 +73,7 @@ public:
     std::string event(const Event& event) override {
         return std::visit([this](const auto& e) { return bytes_for(e); }, event);
     }
-    std::string keep_alive() override { return emit("ping", Json::object()); }
+    std::string keep_alive() override { return watch_.comment() + emit("ping", Json::object()); }
     std::string error(const ApiError& error) override { return dump(error_json(error)); }
 
     std::string whole(const Answer& answer) override {
@@ -112,7 +112,10 @@ private:
         return bytes;
     }
 
-    std::string bytes_for(const ProgressEvent&) { return {}; }
+    std::string bytes_for(const ProgressEvent& e) {
+        watch_.see(e);
+        return {};
+    }
     std::string bytes_for(const TextEvent& e) {
         std::string bytes = switch_to(Open::kText);
         return bytes + delta({{"type", "text_delta"}, {"text", e.text}});
@@ -136,6 +139,7 @@ private:
     std::string bytes_for(const FailedEvent& e) { return emit("error", error_json(e.error)); }
 
     std::string model_;
+    PromptWatch watch_;
     std::string id_ = random_id("msg_", 24);
     Open open_ = Open::kNothing;
     uint32_t index_ = 0;  // of the open block, or of the next one

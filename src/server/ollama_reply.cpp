@@ -80,8 +80,13 @@ public:
     std::string event(const Event& event) override {
         return std::visit([this](const auto& e) { return line_for(e); }, event);
     }
-    // An empty chunk: blank lines break ollama-python and Zed.
-    std::string keep_alive() override { return line(chunk("", "", {})); }
+    // An empty chunk: blank lines break ollama-python and Zed. Ollama has no word for progress; llama-server has this.
+    std::string keep_alive() override {
+        Json json = chunk("", "", {});
+        if (const ProgressEvent* reading = watch_.reading())
+            json["prompt_progress"] = {{"total", reading->total_tokens}, {"processed", reading->done_tokens}};
+        return line(json);
+    }
     std::string error(const ApiError& error) override { return error_body(error); }
     std::string whole(const Answer& answer) override {
         Json json = chunk(answer.text, answer.thinking, answer.tool_calls);
@@ -108,7 +113,10 @@ private:
         return line(json);
     }
 
-    std::string line_for(const ProgressEvent&) { return {}; }
+    std::string line_for(const ProgressEvent& e) {
+        watch_.see(e);
+        return {};
+    }
     std::string line_for(const TextEvent& e) { return line_with(chunk(e.text, "", {}), e.logprobs); }
     std::string line_for(const ThinkingEvent& e) { return line_with(chunk("", e.text, {}), e.logprobs); }
     std::string line_for(const ToolCallEvent& e) {
@@ -128,6 +136,7 @@ private:
     }
 
     std::string model_;
+    PromptWatch watch_;
 };
 
 class ChatReply final : public NativeReply {

@@ -82,7 +82,7 @@ public:
     std::string event(const Event& event) override {
         return std::visit([this](const auto& e) { return bytes_for(e); }, event);
     }
-    std::string keep_alive() override { return ": still working\n\n"; }
+    std::string keep_alive() override { return watch_.comment(); }
     std::string error(const ApiError& error) override { return dump(error_json(error)); }
 
 protected:
@@ -113,7 +113,10 @@ protected:
     }
 
 private:
-    std::string bytes_for(const ProgressEvent&) { return {}; }
+    std::string bytes_for(const ProgressEvent& e) {
+        watch_.see(e);
+        return {};
+    }
     std::string bytes_for(const TextEvent& e) { return data(chunk(open_choice(text_choice(e.text), e.logprobs))); }
     std::string bytes_for(const ThinkingEvent& e) {
         Json choice = thinking_choice(e.text);
@@ -142,6 +145,7 @@ private:
     }
 
     std::string model_, id_, chunk_object_;
+    PromptWatch watch_;
     int64_t created_ = unix_seconds(Clock::now());
     bool include_usage_ = false;
     bool called_tools_ = false;

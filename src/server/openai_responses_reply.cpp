@@ -81,7 +81,7 @@ public:
     explicit ResponsesReply(const Request& request) : response_(response_head(request)) {}
 
     std::string stream_type() const override { return "text/event-stream"; }
-    std::string keep_alive() override { return ": still working\n\n"; }
+    std::string keep_alive() override { return watch_.comment(); }
     std::string error(const ApiError& error) override { return dump(error_json(error)); }
 
     std::string begin() override {
@@ -128,7 +128,10 @@ private:
         return bytes;
     }
 
-    std::string bytes_for(const ProgressEvent&) { return {}; }
+    std::string bytes_for(const ProgressEvent& e) {
+        watch_.see(e);
+        return {};
+    }
     std::string bytes_for(const ThinkingEvent& e);
     std::string bytes_for(const TextEvent& e);
     std::string bytes_for(const ToolCallEvent& e);
@@ -146,6 +149,7 @@ private:
     void finish(const DoneEvent& done);
 
     Json response_;
+    PromptWatch watch_;
     uint64_t sequence_ = 0;
     Open open_ = Open::kNothing;
     std::string item_id_;

@@ -93,6 +93,7 @@ TEST(AnthropicReply, TheWholeThePingAndTheError) {
     ASSERT_EQ(json["content"].size(), 4U);
     EXPECT_EQ(json["content"][0]["type"], "thinking");
     EXPECT_EQ(json["content"][2]["input"].dump(), R"({"city":"Oslo","days":2})");
+    EXPECT_EQ(reply->event(ProgressEvent{10, 40}), "");
     EXPECT_EQ(parse_sse(reply->keep_alive()).at(0).name, "ping");
     const auto error = parse_sse(reply->event(FailedEvent{{500, "gone"}})).at(0);
     EXPECT_EQ(error.name, "error");

@@ -129,7 +129,11 @@ TEST(OllamaReply, TheWholeIsTheStreamJoined) {
 TEST(OllamaReply, KeepAliveIsAnEmptyChunkAndAnErrorIsTheLastLine) {
     Request request{.model = "m"};
     const auto reply = generate_reply(request);
+    EXPECT_EQ(reply->event(ProgressEvent{10, 40}), "");
+    EXPECT_EQ(Json::parse(reply->keep_alive())["prompt_progress"], Json({{"total", 40}, {"processed", 10}}));
+    EXPECT_EQ(reply->event(ProgressEvent{40, 40}), "");
     const Json alive = Json::parse(reply->keep_alive());
+    EXPECT_FALSE(alive.contains("prompt_progress"));
     EXPECT_EQ(alive["done"], false);
     EXPECT_EQ(alive["response"], "");
     const Json error = Json::parse(reply->event(FailedEvent{{500, "the disk is gone"}}));

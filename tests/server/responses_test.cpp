@@ -95,6 +95,14 @@ TEST(ResponsesReply, TheWholeAndTheFailedOne) {
     EXPECT_EQ(events.back().json["message"], "gone");
 }
 
+TEST(ResponsesReply, ProgressIsAComment) {
+    Request request{.model = "m", .prompt = ChatPrompt{}};
+    const auto reply = responses_reply(request);
+    EXPECT_EQ(reply->keep_alive(), ": still working\n\n");
+    EXPECT_EQ(reply->event(ProgressEvent{1, 2}), "");
+    EXPECT_EQ(reply->keep_alive(), ": 1 of 2 prompt tokens read\n\n");
+}
+
 TEST(ResponsesReply, AnEmptyAnswerIsAnEmptyMessage) {
     Request request{.model = "m", .prompt = ChatPrompt{}};
     const auto events = parse_sse(play(*responses_reply(request), {done_event()}));

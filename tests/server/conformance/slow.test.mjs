@@ -3,10 +3,12 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 import Anthropic from '@anthropic-ai/sdk';
+import { ChatOllama } from '@langchain/ollama';
+import { ChatOpenAI } from '@langchain/openai';
 import { Ollama } from 'ollama';
 import OpenAI from 'openai';
 import { Agent, fetch as undiciFetch } from 'undici';
-import { DEMO, check, startServer } from './harness.mjs';
+import { DEMO, check, post, startServer } from './harness.mjs';
 
 const IMPATIENT = new Agent({ headersTimeout: 1200, bodyTimeout: 1200 });
 const impatient = (url, init = {}) => undiciFetch(url, { ...init, dispatcher: IMPATIENT });
@@ -36,12 +38,34 @@ check(24, 'ollama', 'without the keep-alive bytes the client does give up', asyn
 
 check(24, 'ollama', 'a slow prompt, stream and non-stream', async () => {
   assert.ok((await ollama(server).chat(ask(SHORT))).message.content.length > 0);
-  let text = '', empty = 0;
+  let text = '';
+  const progress = [];
   for await (const part of await ollama(server).chat(ask({ ...SHORT, stream: true }))) {
     text += part.message.content;
-    if (part.message.content === '' && !part.done) ++empty;
+    if (part.message.content === '' && part.prompt_progress) progress.push(part.prompt_progress);
   }
-  assert.ok(text.length > 0 && empty > 0);
+  assert.ok(text.length > 0 && progress.length > 1);
+  assert.ok(progress.every(({ processed, total }) => processed < total));
+  assert.ok(progress.at(-1).processed > progress[0].processed);
+});
+
+check(24, 'http', 'the bytes of every stream, and how far the prompt is', async () => {
+  const heard = async (path, more) => (await post(`${server.url}${path}`, ask({ max_tokens: 1, options: { num_predict: 1 }, input: longPrompt(), stream: true, ...more }))).text();
+  for (const path of ['/v1/chat/completions', '/v1/responses', '/v1/messages'])
+    assert.match(await heard(path), /\n\n: \d+ of \d+ prompt tokens read\n\n/, path);
+  assert.match(await heard('/v1/messages'), /\n\nevent: ping\ndata: {"type":"ping"}\n\n/);
+  assert.match(await heard('/api/generate', { prompt: longPrompt() }), /"response":"","done":false,"prompt_progress":{"total":\d+,"processed":\d+}}\n/);
+  assert.match(await heard('/api/chat', { stream: false }), /^( \n)+{/);
+});
+
+check(24, '@langchain/ollama', 'a slow prompt', async () => {
+  const model = new ChatOllama({ model: DEMO, baseUrl: server.url, numPredict: 3, fetch: impatient });
+  assert.ok((await model.invoke(longPrompt())).content.length > 0);
+});
+
+check(24, '@langchain/openai', 'a slow prompt', async () => {
+  const model = new ChatOpenAI({ model: DEMO, apiKey: 'x', maxRetries: 0, maxTokens: 3, configuration: { baseURL: `${server.url}/v1`, fetch: impatient } });
+  assert.ok((await model.invoke(longPrompt())).content.length > 0);
 });
 
 check(24, 'openai', 'a slow prompt, stream and non-stream (chat, responses)', async () => {
@@ -86,6 +110,7 @@ check(17, 'http', 'metadata answers within a second while a prompt is read', asy
   }
   await running;
   times.sort((a, b) => a - b);
-  assert.ok(times[98] < 1000);
+  assert.ok(times[50] < 100, `the median is ${times[50]} ms`);  // the tail is that of a machine that does other things
+  assert.ok(times[98] < 1000, `${times[98]} ms`);
   console.log(`# metadata p50 ${times[50].toFixed(1)} ms, p99 ${times[98].toFixed(1)} ms`);
 });
