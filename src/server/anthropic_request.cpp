@@ -99,11 +99,9 @@ ApiStatus read_tools(const Json& body, ChatPrompt& chat) {
 }
 
 ApiStatus read_thinking(const Json& body, Request& request) {
-    if (const Json* thinking = find(body, "thinking")) {
-        const std::string type = text_field(*thinking, "type");
-        request.think = type != "disabled";
-    }
     if (const Json* output = find(body, "output_config")) set_effort(request, text_field(*output, "effort"));
+    // Effort is about more than thinking: it does not switch on what is switched off.
+    if (const Json* thinking = find(body, "thinking")) request.think = text_field(*thinking, "type") != "disabled";
     return {};
 }
 

@@ -35,6 +35,33 @@ TEST(AnthropicRequest, BlocksBecomeMessages) {
     EXPECT_THAT(request->stop, testing::ElementsAre("END"));
 }
 
+TEST(AnthropicRequest, OneCallAtATime) {
+    const auto parallel = [](const std::string& choice) {
+        const auto request = messages((R"({"model":"m","max_tokens":1,"messages":[{"role":"user","content":"x"}],)"
+                                       R"("tools":[{"name":"f","input_schema":{}}],"tool_choice":)" +
+                                       choice + "}")
+                                          .c_str());
+        return std::get<ChatPrompt>(request->prompt).parallel_tool_calls;
+    };
+    EXPECT_TRUE(parallel(R"({"type":"auto"})"));
+    EXPECT_FALSE(parallel(R"({"type":"auto","disable_parallel_tool_use":true})"));
+    EXPECT_FALSE(parallel(R"({"type":"tool","name":"f","disable_parallel_tool_use":true})"));
+}
+
+TEST(AnthropicRequest, EffortDoesNotSwitchThinkingOn) {
+    const auto think = [](const std::string& more) {
+        const auto request = messages(
+            (R"({"model":"m","max_tokens":1,"messages":[{"role":"user","content":"x"}],"output_config":{"effort":"low"})" +
+             more + "}")
+                .c_str());
+        EXPECT_EQ(request->think_effort, "low");
+        return request->think;
+    };
+    EXPECT_EQ(think(""), true);
+    EXPECT_EQ(think(R"(,"thinking":{"type":"adaptive"})"), true);
+    EXPECT_EQ(think(R"(,"thinking":{"type":"disabled"})"), false);
+}
+
 TEST(AnthropicRequest, RequiresWhatTheApiRequires) {
     EXPECT_EQ(messages(R"({"model":"m","messages":[{"role":"user","content":"x"}]})").error().status, 400);
     EXPECT_EQ(messages(R"({"model":"m","max_tokens":5,"messages":[]})").error().status, 400);
