@@ -98,6 +98,16 @@ ApiStatus read_tools(const Json& body, ChatPrompt& chat) {
     return {};
 }
 
+// {"type": "auto", "disable_parallel_tool_use": true}
+ApiStatus read_choice(const Json& body, ChatPrompt& chat) {
+    HYPURA_TRY(read_tool_choice(body, chat));
+    const Json* choice = find(body, "tool_choice");
+    if (choice == nullptr) return {};
+    HYPURA_ASSIGN(const auto one, read_bool(*choice, "disable_parallel_tool_use"));
+    chat.parallel_tool_calls = !one.value_or(false);
+    return {};
+}
+
 ApiStatus read_thinking(const Json& body, Request& request) {
     if (const Json* output = find(body, "output_config")) set_effort(request, text_field(*output, "effort"));
     // Effort is about more than thinking: it does not switch on what is switched off.
@@ -122,7 +132,7 @@ ApiResult<Request> parse_count_tokens(const Json& body) {
     HYPURA_TRY(read_system(body, chat, request.model));
     HYPURA_TRY(read_messages(body, chat, request.model));
     HYPURA_TRY(read_tools(body, chat));
-    HYPURA_TRY(read_tool_choice(body, chat));
+    HYPURA_TRY(read_choice(body, chat));
     HYPURA_TRY(read_thinking(body, request));
     request.prompt = std::move(chat);
     return request;

@@ -10,8 +10,25 @@ Json reasoning_item(const std::string& id, const std::string& text) {
     return {{"id", id}, {"type", "reasoning"}, {"summary", Json::array({{{"type", "summary_text"}, {"text", text}}})}};
 }
 
-Json text_part(const std::string& text) {
-    return {{"type", "output_text"}, {"text", text}, {"annotations", Json::array()}, {"logprobs", Json::array()}};
+Json logprob_json(const TokenLogprob& entry) {
+    Json bytes = Json::array();
+    for (const char byte : entry.token) bytes.push_back(static_cast<unsigned char>(byte));
+    return {{"token", entry.token}, {"logprob", entry.logprob}, {"bytes", std::move(bytes)}};
+}
+
+Json logprobs_json(const std::vector<TokenLogprob>& entries) {
+    Json list = Json::array();
+    for (const TokenLogprob& entry : entries) {
+        Json json = logprob_json(entry);
+        json["top_logprobs"] = Json::array();
+        for (const TokenLogprob& other : entry.top) json["top_logprobs"].push_back(logprob_json(other));
+        list.push_back(std::move(json));
+    }
+    return list;
+}
+
+Json text_part(const std::string& text, Json logprobs = Json::array()) {
+    return {{"type", "output_text"}, {"text", text}, {"annotations", Json::array()}, {"logprobs", std::move(logprobs)}};
 }
 
 Json message_item(const std::string& id, const std::string& status, Json content) {
@@ -42,8 +59,30 @@ Json tools_json(const Request& request) {
     return list;
 }
 
+Json tool_choice_json(const ChatPrompt& chat) {
+    if (chat.tool_choice == ToolChoice::kNone) return "none";
+    if (chat.tool_choice == ToolChoice::kAuto) return "auto";
+    if (chat.required_tool.empty()) return "required";
+    return {{"type", "function"}, {"name", chat.required_tool}};
+}
+
+Json format_json(const Format& format) {
+    if (format.kind == FormatKind::kJson) return {{"type", "json_object"}};
+    if (format.kind != FormatKind::kSchema) return {{"type", "text"}};
+    return {{"type", "json_schema"},
+            {"name", "schema"},
+            {"schema", try_parse(format.schema).value_or(Json::object())},
+            {"strict", true}};
+}
+
+Json effort_json(const Request& request) {
+    if (request.think == false) return "none";
+    return request.think_effort.empty() ? Json() : Json(request.think_effort);
+}
+
 // The whole field set that strict clients expect, but for output, status and usage.
 Json response_head(const Request& request) {
+    const auto& chat = std::get<ChatPrompt>(request.prompt);
     return {{"id", random_id("resp_", 24)},
             {"object", "response"},
             {"created_at", unix_seconds(std::chrono::system_clock::now())},
@@ -55,13 +94,13 @@ Json response_head(const Request& request) {
             {"max_output_tokens", request.max_tokens ? Json(*request.max_tokens) : Json()},
             {"model", request.model},
             {"output", Json::array()},
-            {"parallel_tool_calls", true},
+            {"parallel_tool_calls", chat.parallel_tool_calls},
             {"previous_response_id", nullptr},
-            {"reasoning", {{"effort", nullptr}, {"summary", nullptr}}},
+            {"reasoning", {{"effort", effort_json(request)}, {"summary", nullptr}}},
             {"store", false},
             {"temperature", request.sampling.temperature.value_or(1.0)},
-            {"text", {{"format", {{"type", "text"}}}}},
-            {"tool_choice", "auto"},
+            {"text", {{"format", format_json(request.format)}}},
+            {"tool_choice", tool_choice_json(chat)},
             {"tools", tools_json(request)},
             {"top_p", request.sampling.top_p.value_or(1.0)},
             {"truncation", request.truncate ? "auto" : "disabled"},
@@ -96,7 +135,8 @@ public:
             response_["output"].push_back(reasoning_item(random_id("rs_", 24), answer.thinking));
         if (!answer.text.empty() || answer.tool_calls.empty())
             response_["output"].push_back(
-                message_item(random_id("msg_", 24), "completed", Json::array({text_part(answer.text)})));
+                message_item(random_id("msg_", 24), "completed",
+                             Json::array({text_part(answer.text, logprobs_json(answer.logprobs))})));
         for (const ToolCall& call : answer.tool_calls)
             response_["output"].push_back(call_item(random_id("fc_", 24), "completed", call, call.arguments));
         finish(answer.done);
@@ -125,6 +165,7 @@ private:
         response_["output"].push_back(std::move(item));
         open_ = Open::kNothing;
         text_.clear();
+        logprobs_ = Json::array();
         return bytes;
     }
 
@@ -154,6 +195,7 @@ private:
     Open open_ = Open::kNothing;
     std::string item_id_;
     std::string text_;  // of the open item
+    Json logprobs_ = Json::array();
 };
 
 std::string ResponsesReply::open_reasoning() {
@@ -180,10 +222,10 @@ std::string ResponsesReply::open_message() {
 }
 
 std::string ResponsesReply::close_message() {
-    return in_order({emit("response.output_text.done",
-                          of_item({{"content_index", 0}, {"text", text_}, {"logprobs", Json::array()}})),
-                     emit("response.content_part.done", of_item({{"content_index", 0}, {"part", text_part(text_)}})),
-                     close_item(message_item(item_id_, "completed", Json::array({text_part(text_)})))});
+    return in_order(
+        {emit("response.output_text.done", of_item({{"content_index", 0}, {"text", text_}, {"logprobs", logprobs_}})),
+         emit("response.content_part.done", of_item({{"content_index", 0}, {"part", text_part(text_, logprobs_)}})),
+         close_item(message_item(item_id_, "completed", Json::array({text_part(text_, logprobs_)})))});
 }
 
 std::string ResponsesReply::bytes_for(const ThinkingEvent& e) {
@@ -197,8 +239,10 @@ std::string ResponsesReply::bytes_for(const TextEvent& e) {
     std::string bytes;
     if (open_ != Open::kMessage) bytes = in_order({close_open(), open_message()});
     text_ += e.text;
+    const Json logprobs = logprobs_json(e.logprobs);
+    logprobs_.insert(logprobs_.end(), logprobs.begin(), logprobs.end());
     return bytes + emit("response.output_text.delta",
-                        of_item({{"content_index", 0}, {"delta", e.text}, {"logprobs", Json::array()}}));
+                        of_item({{"content_index", 0}, {"delta", e.text}, {"logprobs", logprobs}}));
 }
 
 std::string ResponsesReply::bytes_for(const ToolCallEvent& e) {
@@ -220,6 +264,8 @@ void ResponsesReply::finish(const DoneEvent& done) {
 }
 
 std::string ResponsesReply::bytes_for(const DoneEvent& e) {
+    if (open_ == Open::kMessage)
+        for (Json& late : logprobs_json(e.logprobs)) logprobs_.push_back(std::move(late));
     std::string bytes = close_open();
     if (response_["output"].empty()) bytes += in_order({open_message(), close_message()});
     finish(e);

@@ -3,6 +3,8 @@
 #include "server/request_json.h"
 #include "server/text_util.h"
 
+#include <algorithm>
+
 namespace hypura::server::openai {
 namespace {
 
@@ -108,6 +110,18 @@ ApiResult<Format> read_text_format(const Json& body) {
     return read_response_format(wrapped);
 }
 
+// Here they are one of the further things that an answer may include.
+ApiStatus read_logprobs(const Json& body, Request& request) {
+    const Json* include = find(body, "include");
+    HYPURA_ASSIGN(const auto top, read_integer(body, "top_logprobs"));
+    if (top.value_or(0) < 0 || top.value_or(0) > 20) return refuse(400, "top_logprobs must be between 0 and 20");
+    request.top_logprobs = static_cast<uint32_t>(top.value_or(0));
+    request.logprobs = include != nullptr && include->is_array() && std::ranges::any_of(*include, [](const Json& what) {
+                           return what == "message.output_text.logprobs";
+                       });
+    return {};
+}
+
 ApiResult<ChatPrompt> read_chat(const Json& body, std::string_view model) {
     ChatPrompt chat;
     if (const std::string instructions = text_field(body, "instructions"); !instructions.empty())
@@ -115,6 +129,8 @@ ApiResult<ChatPrompt> read_chat(const Json& body, std::string_view model) {
     HYPURA_TRY(read_input(body, chat, model));
     HYPURA_TRY(read_flat_tools(body, chat));
     HYPURA_TRY(read_tool_choice(body, chat));
+    HYPURA_ASSIGN(const auto parallel, read_bool(body, "parallel_tool_calls"));
+    chat.parallel_tool_calls = parallel.value_or(true);
     return chat;
 }
 
@@ -129,6 +145,7 @@ ApiResult<Request> parse_responses(const Json& body) {
     HYPURA_ASSIGN(request.sampling, read_sampling(body));
     HYPURA_ASSIGN(request.max_tokens, read_integer(body, "max_output_tokens"));
     HYPURA_ASSIGN(request.format, read_text_format(body));
+    HYPURA_TRY(read_logprobs(body, request));
     if (const Json* reasoning = find(body, "reasoning")) set_effort(request, text_field(*reasoning, "effort"));
     HYPURA_ASSIGN(const auto stream, read_bool(body, "stream"));
     request.stream = stream.value_or(false);

@@ -141,6 +141,10 @@ ApiStatus read_tool_choice(const Json& body, ChatPrompt& prompt) {
         const Json* function = find(*choice, "function");
         prompt.tool_choice = ToolChoice::kRequired;
         prompt.required_tool = text_of(find(function == nullptr ? *choice : *function, "name"));
+    } else if (word == "allowed_tools") {  // which of them is left to the model
+        const Json* allowed = find(*choice, "allowed_tools");
+        const std::string mode = text_of(find(allowed == nullptr ? *choice : *allowed, "mode"));
+        if (mode == "required") prompt.tool_choice = ToolChoice::kRequired;
     } else if (word != "auto") {
         return refuse(400, "tool_choice: \"{}\" is none of auto, none, required and a function", word);
     }

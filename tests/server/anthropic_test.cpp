@@ -122,6 +122,7 @@ TEST(AnthropicReply, TheWholeThePingAndTheError) {
     EXPECT_EQ(json["content"][2]["input"].dump(), R"({"city":"Oslo","days":2})");
     EXPECT_EQ(reply->event(ProgressEvent{10, 40}), "");
     EXPECT_EQ(parse_sse(reply->keep_alive()).at(0).name, "ping");
+    EXPECT_THAT(reply->keep_alive(), testing::StartsWith(": 10 of 40 prompt tokens read\n\nevent: ping\n"));
     const auto error = parse_sse(reply->event(FailedEvent{{500, "gone"}})).at(0);
     EXPECT_EQ(error.name, "error");
     EXPECT_EQ(error.json["error"]["type"], "api_error");

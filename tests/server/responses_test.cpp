@@ -42,6 +42,41 @@ TEST(ResponsesRequest, NothingIsStored) {
     EXPECT_EQ(request.error().status, 400);
 }
 
+TEST(ResponsesReply, SaysWhatWasAskedFor) {
+    const auto request = parse_responses(*parse_body(R"({"model":"m","input":"x","parallel_tool_calls":false,
+        "tools":[{"type":"function","name":"f"}],"tool_choice":{"type":"function","name":"f"},
+        "reasoning":{"effort":"low"},"text":{"format":{"type":"json_schema","name":"n","schema":{"type":"object"}}}})"));
+    ASSERT_TRUE(request.has_value()) << request.error().message;
+    EXPECT_FALSE(std::get<ChatPrompt>(request->prompt).parallel_tool_calls);
+    const Json json = Json::parse(responses_reply(*request)->whole(gather(full_answer())));
+    EXPECT_EQ(json["parallel_tool_calls"], false);
+    EXPECT_EQ(json["tool_choice"]["name"], "f");
+    EXPECT_EQ(json["reasoning"]["effort"], "low");
+    EXPECT_EQ(json["text"]["format"]["schema"], Json({{"type", "object"}}));
+    EXPECT_EQ(json["tools"][0]["name"], "f");
+}
+
+TEST(ResponsesReply, LogprobsComeWithTheirText) {
+    const auto request = parse_responses(
+        *parse_body(R"({"model":"m","input":"x","include":["message.output_text.logprobs"],"top_logprobs":1})"));
+    EXPECT_TRUE(request->logprobs);
+    EXPECT_EQ(request->top_logprobs, 1U);
+    EXPECT_EQ(parse_responses(*parse_body(R"({"model":"m","input":"x","top_logprobs":21})")).error().status, 400);
+    const TokenLogprob first{"He", -0.5, {{"He", -0.5, {}}}}, second{"y", -1, {{"llo", -0.25, {}}}};
+    const std::vector<Event> events = {TextEvent{"He", {first}}, TextEvent{"y", {second}}, done_event()};
+    const Json whole = Json::parse(responses_reply(*request)->whole(gather(events)));
+    const Json& logprobs = whole["output"][0]["content"][0]["logprobs"];
+    ASSERT_EQ(logprobs.size(), 2U);
+    EXPECT_EQ(logprobs[1]["token"], "y");
+    EXPECT_EQ(logprobs[1]["top_logprobs"][0]["token"], "llo");
+    const auto stream = parse_sse(play(*responses_reply(*request), events));
+    EXPECT_EQ(stream.back().json["response"]["output"][0]["content"][0]["logprobs"], logprobs);
+    for (SseEvent event : stream) {
+        const bool delta = event.name == "response.output_text.delta";
+        EXPECT_EQ(event.json["logprobs"].size(), delta ? 1U : event.name == "response.output_text.done" ? 2U : 0U);
+    }
+}
+
 TEST(ResponsesReply, EventsBuildTheResponseItemByItem) {
     Request request{.model = "m", .prompt = ChatPrompt{}};
     const auto events = parse_sse(play(*responses_reply(request), full_answer()));

@@ -193,10 +193,32 @@ check(21, 'openai', 'responses: the order of the events', async () => {
   assert.ok(events.at(-1).response.usage.output_tokens > 0);
 });
 
+check(19, 'openai', 'usage ends a stream of completions, too', async () => {
+  const chunks = await gather(await client.completions.create({ model: DEMO, prompt: 'Once', max_tokens: 3, stream: true, stream_options: { include_usage: true } }));
+  assert.deepEqual(chunks.at(-1).choices, []);
+  assert.equal(chunks.at(-1).usage.completion_tokens, 3);
+});
+
+check(25, 'openai', 'cached tokens are counted (responses)', async () => {
+  const request = { model: DEMO, input: 'Why does a fox run?', max_output_tokens: 5 };
+  await client.responses.create(request);
+  assert.ok((await client.responses.create(request)).usage.input_tokens_details.cached_tokens > 0);
+});
+
 check(25, 'openai', 'cached tokens are counted', async () => {
   await client.chat.completions.create(ask('Why does mmap thrash?'));
   const { usage } = await client.chat.completions.create(ask('Why does mmap thrash?'));
   assert.ok(usage.prompt_tokens_details.cached_tokens > 0);
+});
+
+check('s', 'openai', 'logprobs (responses, completions)', async () => {
+  const response = await client.responses.create({ model: DEMO, input: QUESTION, include: ['message.output_text.logprobs'], top_logprobs: 2 });
+  const { logprobs } = response.output[0].content[0];
+  assert.equal(logprobs.map((entry) => entry.token).join('').trim(), ANSWER);
+  assert.ok(logprobs.every((entry) => entry.top_logprobs.length === 2));
+  const { choices: [choice] } = await client.completions.create({ model: DEMO, prompt: 'Once upon a time', max_tokens: 4, logprobs: 2 });
+  assert.equal(choice.logprobs.tokens.join(''), choice.text);
+  assert.ok(choice.logprobs.top_logprobs.every((top) => Object.keys(top).length > 0));
 });
 
 check('s', 'openai', 'logprobs', async () => {
