@@ -208,6 +208,8 @@ bool only_loads(const Request& request) {
 ApiResult<EmbedRequest> parse_embed(const Json& body) {
     EmbedRequest request;
     HYPURA_ASSIGN(request.model, parse_model_name(body));
+    if (const Json* input = find(body, "input"); input != nullptr && !input->is_string() && !input->is_array())
+        return refuse(400, "invalid input type");
     HYPURA_ASSIGN(request.inputs, read_strings(body, "input"));
     HYPURA_ASSIGN(request.dimensions, read_integer(body, "dimensions"));
     HYPURA_ASSIGN(const auto truncate, read_bool(body, "truncate"));

@@ -127,6 +127,7 @@ ApiResult<ChatPrompt> read_chat(const Json& body, std::string_view model) {
     if (const std::string instructions = text_field(body, "instructions"); !instructions.empty())
         chat.messages.push_back({.role = "system", .text = instructions});
     HYPURA_TRY(read_input(body, chat, model));
+    if (chat.messages.empty()) return refuse(400, "input: at least one item is required");
     HYPURA_TRY(read_flat_tools(body, chat));
     HYPURA_TRY(read_tool_choice(body, chat));
     HYPURA_ASSIGN(const auto parallel, read_bool(body, "parallel_tool_calls"));

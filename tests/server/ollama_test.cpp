@@ -162,6 +162,7 @@ TEST(OllamaEmbed, TakesOneOrManyInputs) {
     EXPECT_EQ(parse_embed(*parse_body(R"({"model":"m","input":"x"})"))->inputs.size(), 1U);
     EXPECT_EQ(parse_embed(*parse_body(R"({"model":"m","input":["x","y"],"truncate":false})"))->inputs.size(), 2U);
     EXPECT_TRUE(parse_embed(*parse_body(R"({"model":"m","input":[]})"))->inputs.empty());
+    EXPECT_EQ(parse_embed(*parse_body(R"({"model":"m","input":5})")).error().message, "invalid input type");
     EXPECT_FALSE(parse_embeddings(*parse_body(R"({"model":"m","prompt":"x"})"))->normalize);
     EXPECT_EQ(embeddings_body({}), R"({"embedding":[]})");
 }

@@ -37,6 +37,12 @@ TEST(ResponsesRequest, ItemsBecomeMessages) {
     EXPECT_EQ(request->max_tokens, 9);
 }
 
+TEST(ResponsesRequest, SomethingMustBeAsked) {
+    EXPECT_EQ(parse_responses(*parse_body(R"({"model":"m"})")).error().status, 400);
+    EXPECT_EQ(parse_responses(*parse_body(R"({"model":"m","input":[]})")).error().status, 400);
+    EXPECT_TRUE(parse_responses(*parse_body(R"({"model":"m","input":[],"instructions":"greet me"})")).has_value());
+}
+
 TEST(ResponsesRequest, NothingIsStored) {
     const auto request = parse_responses(*parse_body(R"({"model":"m","input":"x","previous_response_id":"resp_1"})"));
     EXPECT_EQ(request.error().status, 400);
