@@ -11,6 +11,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <csignal>
@@ -30,6 +31,7 @@ struct ServeFlags {
     std::vector<std::string> models;
     std::string folder, address, keep_alive, origins, api_key, prefixes;
     std::string context, parallel, queue, loaded;
+    bool names_cache_type = false;  // --kv was given
     double ping_seconds = 15;
     std::string version;
     std::map<std::string, std::string> variables;
@@ -37,10 +39,19 @@ struct ServeFlags {
     std::string either(const std::string& flag, const char* variable, const std::string& otherwise) const;
 };
 
+// Service files and .env files leave quotation marks and blanks around values; like Ollama we do not mind.
+std::string without_quotes(std::string_view text) {
+    constexpr std::string_view kAround = " \t\r\n\"'";
+    const size_t begin = text.find_first_not_of(kAround);
+    if (begin == std::string_view::npos) return {};
+    return std::string(text.substr(begin, text.find_last_not_of(kAround) - begin + 1));
+}
+
 std::string ServeFlags::either(const std::string& flag, const char* variable, const std::string& otherwise) const {
     if (!flag.empty()) return flag;
     const auto value = variables.find(variable);
-    return value == variables.end() ? otherwise : value->second;
+    const std::string text = value == variables.end() ? std::string() : without_quotes(value->second);
+    return text.empty() ? otherwise : text;
 }
 
 Result<uint32_t> to_count(const std::string& text, std::string_view what, uint32_t least, uint32_t most) {
@@ -102,6 +113,10 @@ Status set_keep_alive(const ServeFlags& flags, ServeOptions& options) {
     const auto keep_alive = server::parse_keep_alive_text(flags.either(flags.keep_alive, "OLLAMA_KEEP_ALIVE", "5m"));
     if (!keep_alive) return fail(ErrorCode::kInvalidArgument, "--keep-alive: {}", keep_alive.error().message);
     options.manager.keep_alive = keep_alive->value_or(options.manager.keep_alive);
+    constexpr double kLeastPing = 0.05, kMostPing = 3600;
+    if (!(flags.ping_seconds >= kLeastPing && flags.ping_seconds <= kMostPing))
+        return fail(ErrorCode::kInvalidArgument, "--ping: {} is not from {} to {} seconds", flags.ping_seconds,
+                    kLeastPing, kMostPing);
     options.routes.keep_alive = std::chrono::milliseconds(static_cast<int64_t>(flags.ping_seconds * 1000));
     return {};
 }
@@ -118,7 +133,9 @@ Status set_access(const ServeFlags& flags, ServeOptions& options) {
 
 Result<ServeOptions> to_serve_options(const ServeFlags& flags) {
     ServeOptions options;
-    HYPURA_ASSIGN(options.open.engine, to_engine_options(flags.engine));
+    EngineFlags engine = flags.engine;
+    if (!flags.names_cache_type) engine.cache_type = flags.either("", "OLLAMA_KV_CACHE_TYPE", engine.cache_type);
+    HYPURA_ASSIGN(options.open.engine, to_engine_options(engine));
     HYPURA_TRY(set_limits(flags, options));
     HYPURA_TRY(set_keep_alive(flags, options));
     HYPURA_TRY(set_access(flags, options));
@@ -151,17 +168,33 @@ private:
     sigset_t signals_{};
 };
 
-// A model that was named must be there; one in the folder that cannot be read is only left out.
+// A model that was named must be there, under a name of its own.
+Status check_named(const std::string& path, const std::vector<server::ModelPointer>& served) {
+    const auto model = gguf::open_model(path);
+    if (!model) return std::unexpected(model.error());
+    std::error_code error;
+    const std::string real = std::filesystem::canonical(path, error).string();
+    const auto is_served = [&real](const auto& entry) { return std::ranges::contains(entry->part_paths, real); };
+    if (std::ranges::none_of(served, is_served))
+        return fail(ErrorCode::kInvalidArgument, "{}: another model has the same name: give one of the files another",
+                    path);
+    return {};
+}
+
+// One in the folder that cannot be read is only left out.
 Status check_models(server::ModelStore& store, const ServeOptions& options) {
-    for (const std::string& path : options.models) {
-        const auto model = gguf::open_model(path);
-        if (!model) return std::unexpected(model.error());
-    }
     std::error_code error;
     if (!options.folder.empty() && !std::filesystem::is_directory(options.folder, error))
         return fail(ErrorCode::kNotFound, "{}: no such folder", options.folder);
-    for (const server::ModelPointer& model : store.list()) print_note(std::format("serving {}\n", model->name));
+    const std::vector<server::ModelPointer> served = store.list();
+    for (const std::string& path : options.models) HYPURA_TRY(check_named(path, served));
+    for (const server::ModelPointer& model : served) print_note(std::format("serving {}\n", model->name));
+    if (served.empty()) print_note(std::format("no models in {} yet\n", options.folder));
     return {};
+}
+
+std::string address_text(const std::string& host, int port) {
+    return host.contains(':') ? std::format("http://[{}]:{}", host, port) : std::format("http://{}:{}", host, port);
 }
 
 Status serve(const ServeFlags& flags) {
@@ -173,7 +206,7 @@ Status serve(const ServeFlags& flags) {
     const server::Application application(service, options.routes);
     server::HttpServer http([&application](const server::HttpRequest& request) { return application.handle(request); });
     HYPURA_ASSIGN(const int port, http.bind(options.address));
-    print_note(std::format("listening on http://{}:{}\n", options.address.host, port));
+    print_note(std::format("listening on {}\n", address_text(options.address.host, port)));
 
     std::thread stopper([&] {
         signals.wait();
@@ -204,9 +237,10 @@ void add_serve(CLI::App& app, CommandContext& context) {
     command->add_option("--prefixes", flags->prefixes, "a folder where /prefix/save keeps processed prompts");
     command->add_option("--ping", flags->ping_seconds, "seconds of silence after which a client hears something");
     add_memory_flags(*command, flags->engine, context.environment);
-    command->callback([flags, &context] {
+    command->callback([flags, command, &context] {
         flags->version = context.version;
         flags->variables = context.environment.serve;
+        flags->names_cache_type = command->count("--kv") > 0;
         context.action = [flags] { return serve(*flags); };
     });
 }

@@ -42,7 +42,7 @@ std::map<std::string, std::string> serve_variables() {
     std::map<std::string, std::string> variables;
     for (const char* name :
          {"OLLAMA_HOST", "OLLAMA_MODELS", "OLLAMA_CONTEXT_LENGTH", "OLLAMA_NUM_PARALLEL", "OLLAMA_MAX_QUEUE",
-          "OLLAMA_MAX_LOADED_MODELS", "OLLAMA_KEEP_ALIVE", "OLLAMA_ORIGINS", "HYPURA_API_KEY"})
+          "OLLAMA_MAX_LOADED_MODELS", "OLLAMA_KEEP_ALIVE", "OLLAMA_ORIGINS", "OLLAMA_KV_CACHE_TYPE", "HYPURA_API_KEY"})
         if (const std::string value = environment_text(name); !value.empty()) variables[name] = value;
     return variables;
 }

@@ -1,7 +1,7 @@
 // What no client library shows: methods, types, origins, keys, queue, metrics, signals.
 import assert from 'node:assert/strict';
 import { request } from 'node:http';
-import { mkdtempSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -231,6 +231,38 @@ check('s', 'http', 'the OLLAMA_ variables', async () => {
   } finally {
     await own.stop();
   }
+});
+
+check('s', 'http', 'quotation marks around variables do not matter, and a flag wins', async () => {
+  const env = { OLLAMA_KV_CACHE_TYPE: '"q8_0"', OLLAMA_KEEP_ALIVE: "'-1'", OLLAMA_CONTEXT_LENGTH: ' 512 ' };
+  const own = await startServer({ env, args: ['--keep-alive', '5m'] });
+  try {
+    assert.equal((await (await post(`${own.url}/api/chat`, chat({ messages: [] }))).json()).done_reason, 'load');
+    const { models: [model] } = await (await fetch(`${own.url}/api/ps`)).json();
+    assert.equal(model.context_length, 512);
+    assert.ok(Date.parse(model.expires_at) < Date.now() + 600000);
+  } finally {
+    await own.stop();
+  }
+  await startServer({ env: { OLLAMA_KV_CACHE_TYPE: 'f12' }, args: ['--kv', 'f16'] }).then((other) => other.stop());
+});
+
+check('s', 'http', 'what cannot be served is said before anything is', async () => {
+  const twin = join(mkdtempSync(join(tmpdir(), 'hypura-twin-')), `${DEMO}.gguf`);
+  copyFileSync(join(process.env.MODELS, `${DEMO}.gguf`), twin);
+  for (const [options, message] of [
+    [{ env: { OLLAMA_KV_CACHE_TYPE: 'f12' } }, /'f12' is none of f16/],
+    [{ env: { OLLAMA_KEEP_ALIVE: 'soon' } }, /--keep-alive: time: invalid duration "soon"/],
+    [{ args: ['--ping', '0'] }, /--ping: 0 is not from/],
+    [{ args: ['--queue', 'many'] }, /--queue: 'many' is not a number/],
+    [{ models: '/no/such/folder' }, /no such folder/],
+    [{ args: [twin] }, /another model has the same name/],
+    [{ args: ['/no/such.gguf'] }, /no\/such\.gguf/],
+  ]) await assert.rejects(startServer(options), message);
+  rmSync(twin);
+  const empty = await startServer({ models: mkdtempSync(join(tmpdir(), 'hypura-none-')) });
+  assert.match(empty.log(), /no models in .* yet/);
+  await empty.stop();
 });
 
 check('s', 'http', 'SIGTERM ends the server, also while it answers', async () => {
