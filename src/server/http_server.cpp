@@ -159,6 +159,8 @@ HttpServer::~HttpServer() = default;
 Result<int> HttpServer::bind(const ListenAddress& address) {
     state_->address = address;
     httplib::Server& server = state_->server;
+    // Many resolvers put ::1 first, and most clients say 127.0.0.1.
+    if (address.host == "localhost") server.set_address_family(AF_INET);
     int port = address.port;
     const bool bound =
         port == 0 ? (port = server.bind_to_any_port(address.host)) > 0 : server.bind_to_port(address.host, port);

@@ -1,8 +1,15 @@
 // Addresses and ports. (What goes over the sockets is tested with the real program: conformance/http.test.mjs.)
 #include "server/http_server.h"
 
+#include "base/unique_fd.h"
+
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <format>
 
 namespace hypura::server {
 namespace {
@@ -18,6 +25,22 @@ TEST(HttpServerTest, APortBelongsToOneServer) {
     ASSERT_FALSE(taken.has_value());
     EXPECT_EQ(taken.error().code, ErrorCode::kInvalidArgument);
     EXPECT_THAT(taken.error().message, testing::HasSubstr(std::format("127.0.0.1:{}: the address is taken", *port)));
+}
+
+bool answers_at(const char* host, int port) {
+    const UniqueFd client(::socket(AF_INET, SOCK_STREAM, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    ::inet_pton(AF_INET, host, &address.sin_addr);
+    return ::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+}
+
+TEST(HttpServerTest, LocalhostIsWhereClientsLookForIt) {
+    HttpServer server(nothing);
+    const Result<int> port = server.bind({"localhost", 0});
+    ASSERT_TRUE(port.has_value());
+    EXPECT_TRUE(answers_at("127.0.0.1", *port));
 }
 
 TEST(HttpServerTest, AddressesAreReadAsOllamaWritesThem) {
