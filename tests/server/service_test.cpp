@@ -89,6 +89,22 @@ TEST_F(ServiceTest, PromptIsRenderedAndLimitsArePassedOn) {
     EXPECT_FLOAT_EQ(seen.sampling.temperature, 0.5F);
 }
 
+TEST_F(ServiceTest, ASuffixIsFilledInBeforeWhereTheVocabularyHasTheTokens) {
+    const std::vector<std::string> tokens = {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "x"};
+    test::write_test_model(
+        folder_.file("coder.gguf"),
+        {{"general.architecture", "llama"}, {"llama.context_length", uint64_t{200}}, {"tokenizer.ggml.tokens", tokens}},
+        {});
+    EXPECT_TRUE((*store_.find("coder"))->supports("insert"));
+    EXPECT_FALSE((*store_.find("one"))->supports("insert"));
+    const Request asked{.model = "coder", .prompt = TextPrompt{"a", "b"}};
+    EXPECT_EQ(text_of(gather_all(**service().generate(asked))), "hello");
+    const auto seen = control_.seen().at(0).prompt;
+    EXPECT_EQ(std::string(seen.begin(), seen.end()), "<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>");
+    const auto refused = service().generate({.model = "one", .prompt = TextPrompt{"a", "b"}});
+    EXPECT_EQ(refused.error().message, "one does not support insert");
+}
+
 TEST_F(ServiceTest, StopStringsEndTheAnswerAndAreNamed) {
     control_.answer = "one STOP two";
     Request asked = request("one");
