@@ -21,7 +21,8 @@ export function check(number, client, title, body) {
 }
 
 export async function startServer({ args = [], models = process.env.MODELS, env = {}, context = '2048', host = ['--host', '127.0.0.1:0'] } = {}) {
-  const child = spawn(process.env.HYPURA, ['serve', '--models', models, ...host, ...STREAMING, ...args],
+  const folder = models === null ? [] : ['--models', models];
+  const child = spawn(process.env.HYPURA, ['serve', ...folder, ...host, ...STREAMING, ...args],
     { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, OLLAMA_CONTEXT_LENGTH: context, ...env } });
   let log = '';
   const url = await new Promise((resolve, reject) => {

@@ -182,7 +182,7 @@ check('s', 'http', 'connections stay open longer than those of clients', async (
 });
 
 check('s', 'http', 'a full queue is 503, and what waits is answered in turn', async () => {
-  const own = await startServer({ args: ['--parallel', '1', '--queue', '1'] });
+  const own = await startServer({ env: { OLLAMA_NUM_PARALLEL: '1', OLLAMA_MAX_QUEUE: '1' } });
   try {
     const story = chat({ messages: [{ role: 'user', content: LONG_QUESTION }] });
     const first = post(`${own.url}/api/chat`, story);
@@ -221,7 +221,8 @@ check('s', 'http', 'a prefix is saved, and restored by another server', async ()
 });
 
 check('s', 'http', 'the OLLAMA_ variables', async () => {
-  const own = await startServer({ env: { OLLAMA_CONTEXT_LENGTH: '1024', OLLAMA_KEEP_ALIVE: '-1', OLLAMA_ORIGINS: 'https://a.example', OLLAMA_NUM_PARALLEL: '2' } });
+  const env = { OLLAMA_HOST: 'http://127.0.0.1:0/', OLLAMA_MODELS: process.env.MODELS, OLLAMA_CONTEXT_LENGTH: '1024', OLLAMA_KEEP_ALIVE: '-1', OLLAMA_ORIGINS: 'https://a.example', OLLAMA_NUM_PARALLEL: '2' };
+  const own = await startServer({ env, models: null, host: [] });
   try {
     assert.equal((await fetch(`${own.url}/api/tags`, { headers: { origin: 'https://a.example' } })).status, 200);
     await post(`${own.url}/api/chat`, chat());

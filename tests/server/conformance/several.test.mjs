@@ -14,7 +14,7 @@ before(async () => {
   folder = mkdtempSync(join(tmpdir(), 'hypura-several-'));
   for (const name of NAMES) copyFileSync(join(process.env.MODELS, `${DEMO}.gguf`), join(folder, `${name}.gguf`));
   // The budget of weights that all tests have is for both of them: 4 MiB each.
-  server = await startServer({ models: folder, args: ['--max-loaded', '2', '--ram', `${RAM_MIB}MiB`] });
+  server = await startServer({ models: folder, env: { OLLAMA_MAX_LOADED_MODELS: '2' }, args: ['--ram', `${RAM_MIB}MiB`] });
   client = new Ollama({ host: server.url });
 });
 after(async () => {
