@@ -197,7 +197,7 @@ check(15, 'ollama', 'a history that is too long loses its oldest turns, or is re
 });
 
 check(15, 'ollama', 'an answer that fills the context goes on with shift, and ends without', async () => {
-  const endless = ask(LONG_QUESTION, { grammar: 'root ::= [a-z ]+', options: { num_ctx: 64, num_predict: 100, temperature: 0 } });
+  const endless = ask(LONG_QUESTION, { grammar: 'root ::= [a-z ] root', options: { num_ctx: 64, num_predict: 100, temperature: 0 } });
   const shifted = await client.chat(endless);
   assert.equal(shifted.eval_count, 100);
   assert.equal(shifted.done_reason, 'length');
