@@ -179,7 +179,9 @@ Status report_on(const gguf::ModelFile& file, const engine::KnownMachine& known,
 Status plan(const Environment& environment, const PlanFlags& flags) {
     HYPURA_ASSIGN(const gguf::ModelFile file, gguf::open_model(flags.model_path));
     HYPURA_ASSIGN(const hardware::MemoryLimits limits, hardware::memory_limits());
-    return report_on(file, engine::known_machine(profile_file(environment), flags.model_path), limits, flags.work);
+    engine::KnownMachine known = engine::known_machine(profile_file(environment), flags.model_path);
+    engine::glance_at_unknown_disk(known, flags.model_path);  // as opening would
+    return report_on(file, known, limits, flags.work);
 }
 
 // ---- a machine and a model that are not here -----------------------------------------------------------------------

@@ -172,7 +172,9 @@ Status LlamaEngine::check_plain_budget(const EngineOptions& options, const Error
 // The planner predicts from the file's directory; opening then lays out what the graph shows. Where no plan works,
 // streaming is tried all the same: it knows exactly what is missing, and says so.
 Status LlamaEngine::decide_plan(EngineOptions& options) {
-    const KnownMachine known = known_machine(options.profile_file, options.model_path);
+    KnownMachine known = known_machine(options.profile_file, options.model_path);
+    const bool disk_decides = options.mode == Mode::kAuto && runtime_.file.tensor_bytes > options.ram_bytes / 2;
+    if (disk_decides) glance_at_unknown_disk(known, options.model_path);
     const auto plan =
         placement::make_plan(placement::model_demand(runtime_.file), known.machine, known.disk, plan_request(options));
     if (!plan) HYPURA_TRY(check_plain_budget(options, plan.error()));

@@ -349,4 +349,9 @@ KnownMachine known_machine(const std::string& profile_file, const std::string& p
     return known;
 }
 
+void glance_at_unknown_disk(KnownMachine& known, const std::string& path) {
+    if (known.disk_measured) return;
+    if (auto points = storage::glance_at_disk(path)) known.disk.points = *std::move(points);
+}
+
 }  // namespace hypura::engine

@@ -48,4 +48,8 @@ struct KnownMachine {
 };
 KnownMachine known_machine(const std::string& profile_file, const std::string& path);
 
+// Replaces an assumed disk by a quick look at the one under the model file `path`, 0.1 s (storage::glance_at_disk); the
+// assumption stays where that is not possible.
+void glance_at_unknown_disk(KnownMachine& known, const std::string& path);
+
 }  // namespace hypura::engine

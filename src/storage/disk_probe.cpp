@@ -358,6 +358,18 @@ Result<DiskProbe> probe_disk(const std::string& path, const DiskProbeOptions& op
     return probe;
 }
 
+Result<std::vector<DiskPoint>> glance_at_disk(const std::string& path) {
+    const DiskProbeOptions options{.cells = {{128 * kKiB, 1}, {kMiB, 1}, {kMiB, 4}}, .cell_us = 30'000, .rounds = 1};
+    HYPURA_ASSIGN(const DirectFile file, DirectFile::open(path));
+    if (!file.direct()) return fail(ErrorCode::kUnsupportedHost, "{}: reads of it are not direct", path);
+    if (file.size_bytes() < kLeastFileBytes)
+        return fail(ErrorCode::kInvalidArgument, "{}: {} is too little to measure a disk with", path,
+                    format_bytes(file.size_bytes()));
+    DiskProbe probe{.path = path};
+    HYPURA_TRY(measure(file, options.cells, options, probe));
+    return std::move(probe.points);
+}
+
 double bandwidth_at(const std::vector<DiskPoint>& points, double request_bytes, double queue_depth) {
     std::map<double, std::map<double, double>> by_size;  // request size -> depth -> bandwidth
     for (const DiskPoint& point : points)

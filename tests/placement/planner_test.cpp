@@ -51,6 +51,15 @@ TEST(Planner, ChoosesResidentWhereTheModelFits) {
     EXPECT_THAT(plan.reason, HasSubstr("mmap would give"));
 }
 
+// The page cache has more room than slots, but brings experts in a fault at a time.
+TEST(Planner, StreamsAMixtureThatThePageCacheNearlyHolds) {
+    Scene scene;
+    scene.disk = assumed_disk(2.3e9, 90);
+    scene.request.page_cache_bytes = scene.demand.tensor_bytes / 100 * 88;
+    scene.request.ram_bytes = scene.demand.tensor_bytes / 100 * 70;
+    EXPECT_EQ(scene.plan().mode, PlanMode::kStream);
+}
+
 TEST(Planner, StreamsWhatDoesNotFitWithinTheBudget) {
     Scene scene;
     const Plan plan = scene.plan();

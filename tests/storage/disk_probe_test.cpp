@@ -78,6 +78,19 @@ TEST(DiskProbe, RefusesWhatItCannotMeasure) {
     EXPECT_THAT(probe_disk(dir.path(), too_large).error().message, HasSubstr("too little for a test file"));
 }
 
+TEST(DiskProbe, AGlanceMeasuresAFewCellsOfAFileAndLeavesItCached) {
+    const test::TempDir dir;
+    const std::string path = dir.write("file", random_content(4u << 20));
+    const auto points = glance_at_disk(path);
+    if (!points && points.error().code == ErrorCode::kUnsupportedHost) GTEST_SKIP() << points.error().message;
+    ASSERT_TRUE(points) << points.error().message;
+    EXPECT_EQ(points->size(), 3u);
+    for (const DiskPoint& point : *points) EXPECT_GT(point.bytes_per_second, 0);
+    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (const auto cached = cached_bytes(fd.get(), 4u << 20)) EXPECT_EQ(*cached, 4u << 20);
+    EXPECT_THAT(glance_at_disk(dir.write("small", "x")).error().message, HasSubstr("too little"));
+}
+
 TEST(DiskProbe, CountsCachedBytes) {
     const test::TempDir dir;
     const std::string path = dir.write("file", random_content(1u << 20));  // just written, so all of it is cached
