@@ -259,9 +259,7 @@ Report LlamaEngine::report() const {
 }
 
 void LlamaEngine::observe(residency::CacheObserver* observer) {
-    if (runtime_.streamer == nullptr) return;
-    runtime_.observer = observer;
-    runtime_.streamer->observe(observer);
+    if (runtime_.streamer != nullptr) runtime_.streamer->observe(observer);
 }
 
 // ---- vocabulary ----------------------------------------------------------------------------------------------------

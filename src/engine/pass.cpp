@@ -74,8 +74,7 @@ int run_batch(Runtime& runtime, Pass pass, std::span<const PassToken> tokens) {
 
 Status run_pass(Runtime& runtime, Pass pass, std::span<const PassToken> tokens) {
     WeightStreamer* const streamer = runtime.streamer.get();
-    if (runtime.observer != nullptr) runtime.observer->pass_begins(static_cast<uint32_t>(tokens.size()));
-    if (streamer != nullptr) streamer->begin_pass();
+    if (streamer != nullptr) streamer->begin_pass(static_cast<uint32_t>(tokens.size()));
     Status ran = run_guarded(runtime, pass, tokens);
     if (streamer != nullptr) HYPURA_TRY(streamer->end_pass());
     HYPURA_TRY(ran);

@@ -29,7 +29,6 @@ struct Runtime {
     uint32_t logits_row = 0;    // floats a row of logits: the vocabulary
     uint32_t most_outputs = 0;  // tokens of one pass that may want theirs (or their embeddings)
     bool session_lives = false;
-    residency::CacheObserver* observer = nullptr;  // kStream only; not owned
     EvalSwitch eval;
 
     std::vector<ggml_backend_dev_t> devices;  // beside the processor; empty: none

@@ -133,8 +133,9 @@ ggml_tensor* WeightStreamer::make_index_tensor() {
 
 // ---- one pass ------------------------------------------------------------------------------------------------------
 
-void WeightStreamer::begin_pass() {
+void WeightStreamer::begin_pass(uint32_t tokens) {
     failure_ = {};
+    cache_.begin_pass(tokens);
     dense_next_ = 0;
     lookahead_.begin_pass();
     for (auto& [name, router] : routers_) router.next = 0;

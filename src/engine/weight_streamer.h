@@ -42,7 +42,7 @@ public:
     ~WeightStreamer() override;
 
     // Around each llama_decode or llama_encode. end_pass says what failed, if anything did.
-    void begin_pass();
+    void begin_pass(uint32_t tokens);
     Status end_pass();
 
     bool ask(ggml_tensor* node) override;

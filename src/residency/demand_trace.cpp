@@ -29,6 +29,8 @@ void TraceRecorder::acquired(std::span<const PageId> pages, std::span<const Foun
 
 void TraceRecorder::prefetched(PageId page) { trace_.events.push_back({TraceStep::kPrefetch, page}); }
 
+void TraceRecorder::withdrawn(PageId page) { trace_.events.push_back({TraceStep::kWithdraw, page}); }
+
 DemandTrace TraceRecorder::take() {
     trace_.counters = cache_.counters();
     return std::move(trace_);

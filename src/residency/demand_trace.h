@@ -1,5 +1,5 @@
-// What a run asked of its slot cache, in memory: the pages, and every pass, demand and prefetch in order. `hypura
-// trace` writes it to a file (cli/trace_file.h has the format), policy_simulator.h replays it.
+// What a run asked of its slot cache, in memory: the pages, and every pass, demand, prefetch and withdrawal in order.
+// `hypura trace` writes it to a file (cli/trace_file.h has the format), policy_simulator.h replays it.
 #pragma once
 
 #include "residency/slot_cache.h"
@@ -24,6 +24,7 @@ enum class TraceStep : uint8_t {
     kPass,      // `count` tokens go through the model
     kAcquire,   // the next `count` demands belong together: all are pinned before one of them is loaded
     kPrefetch,  // `count` is the page whose read was started ahead of demand
+    kWithdraw,  // `count` is the page that was prefetched, is in memory, and may leave like any other from now on
 };
 
 struct TraceEvent {
@@ -53,6 +54,7 @@ public:
     void pass_begins(uint32_t tokens) override;
     void acquired(std::span<const PageId> pages, std::span<const Found> found) override;
     void prefetched(PageId page) override;
+    void withdrawn(PageId page) override;
 
     // The trace so far, with the cache's counters as of now.
     DemandTrace take();

@@ -1,6 +1,7 @@
 #include "residency/policy_simulator.h"
 
 #include "base/check.h"
+#include "residency/use_forecast.h"
 
 #include <algorithm>
 #include <array>
@@ -8,6 +9,8 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 namespace hypura::residency {
 namespace {
@@ -15,7 +18,6 @@ namespace {
 // Half-lives of a use, in passes.
 constexpr double kLongHalfLife = 64;
 constexpr double kShortHalfLife = 8;
-constexpr double kLearnedHalfLife = 24;
 constexpr uint64_t kNever = UINT64_MAX;
 
 // A page as policies see it.
@@ -35,10 +37,7 @@ struct Now {
     int32_t layers = 1;
 };
 
-double half_life_of(Policy policy) {
-    if (policy == Policy::kLfuDecay) return kLongHalfLife;
-    return policy == Policy::kLearned ? kLearnedHalfLife : kShortHalfLife;
-}
+double half_life_of(Policy policy) { return policy == Policy::kLfuDecay ? kLongHalfLife : kShortHalfLife; }
 
 double decayed(const PageView& page, double pass, double half_life) {
     return page.uses * std::exp2((page.uses_at - pass) / half_life);
@@ -55,41 +54,8 @@ double expected_wait(double rate, const TracePage& place, const Now& now) {
     return static_cast<double>(layers_ahead) / now.layers + 1 / std::clamp(rate, 1e-6, 1.0) - 1;
 }
 
-// How often pages of an age (passes since the last use) and a frequency were used in the next pass. A page that nothing
-// is known about is taken to be used in about one pass of thirteen.
-class UseTable {
-public:
-    void add(const PageView& page, double pass, bool used) {
-        Cell& cell = cells_[place(page, pass)];
-        cell.seen += 1;
-        cell.used += used ? 1 : 0;
-    }
-    double rate(const PageView& page, double pass) const {
-        const Cell& cell = cells_[place(page, pass)];
-        return cell.used / cell.seen;
-    }
-
-private:
-    static constexpr size_t kAges = 15, kRates = 13;
-    struct Cell {
-        double seen = 8, used = 0.6;
-    };
-    // The cells at both ends take what lies beyond them.
-    static size_t cell_of(double position, size_t cells) {
-        return static_cast<size_t>(std::clamp(position, 0.0, static_cast<double>(cells - 1)));
-    }
-    static size_t place(const PageView& page, double pass) {
-        const double age = std::max(pass - page.uses_at, 1.0);
-        const double rate = use_rate(page, pass, kLearnedHalfLife);
-        const size_t by_age = cell_of(2 * std::log2(age), kAges);
-        const size_t by_rate = cell_of(2 * std::log2(rate + 1e-4) + kRates + 0.3, kRates);
-        return by_age * kRates + by_rate;
-    }
-    std::array<Cell, kAges * kRates> cells_;
-};
-
 // The page with the least worth leaves. Worth is compared among the pages of one class only.
-double worth(Policy policy, const PageView& page, const TracePage& place, const Now& now, const UseTable& table) {
+double worth(Policy policy, const PageView& page, const TracePage& place, const Now& now) {
     switch (policy) {
         case Policy::kBelady:
             return -static_cast<double>(page.next_use);
@@ -100,11 +66,16 @@ double worth(Policy policy, const PageView& page, const TracePage& place, const 
             return decayed(page, now.pass, half_life_of(policy));
         case Policy::kNextUse:
             return -expected_wait(use_rate(page, now.pass, kShortHalfLife), place, now);
-        case Policy::kLearned:
-            return -expected_wait(table.rate(page, now.pass), place, now);
         default:
             return static_cast<double>(page.last_use);
     }
+}
+
+std::vector<UseForecast::PagePlace> places_of(const DemandTrace& trace) {
+    std::vector<UseForecast::PagePlace> places;
+    for (const TracePage& page : trace.pages)
+        places.push_back({page.slot_class, static_cast<uint32_t>(page.layer), page.expert >= 0});
+    return places;
 }
 
 struct SimulatedPage {
@@ -124,12 +95,10 @@ public:
           options_(options),
           free_(class_slots.begin(), class_slots.end()),
           members_(class_slots.size()),
-          pages_(trace.pages.size()) {
+          pages_(trace.pages.size()),
+          forecast_(places_of(trace)) {
         for (PageId id = 0; id < pages_.size(); ++id) pages_[id].view.id = id;
         for (const TracePage& page : trace.pages) now_.layers = std::max(now_.layers, page.layer + 1);
-        by_layer_.resize(static_cast<size_t>(now_.layers));
-        for (PageId id = 0; id < pages_.size(); ++id)
-            by_layer_[static_cast<size_t>(trace.pages[id].layer)].push_back(id);
         if (policy == Policy::kBelady) find_next_uses();
     }
 
@@ -138,6 +107,7 @@ public:
         for (const TraceEvent& event : trace_.events) {
             if (event.step == TraceStep::kPass) begin_pass(event.count);
             if (event.step == TraceStep::kPrefetch && policy_ == Policy::kShipped) prefetch(event.count);
+            if (event.step == TraceStep::kWithdraw) withdraw(event.count);
             if (event.step != TraceStep::kAcquire) continue;
             HYPURA_TRY(acquire(at, event.count));
             at += event.count;
@@ -166,25 +136,19 @@ private:
         now_.pass += 1;
         single_token_ = tokens == 1;
         single_passes_ += single_token_ ? 1 : 0;
+        forecast_.begin_pass(tokens);
     }
 
     Status acquire(size_t begin, uint32_t count) {
         const std::span<const PageId> demands = std::span(trace_.demands).subspan(begin, count);
         ++now_.acquire;
         if (count > 0) now_.layer = trace_.pages[demands[0]].layer;
-        if (policy_ == Policy::kLearned && single_token_) learn(demands);
+        forecast_.demand(demands);
         missing_.clear();
         for (PageId id : demands) pin(id);
         for (PageId id : missing_) HYPURA_TRY(load(id));
         for (uint32_t i = 0; i < count; ++i) finish(demands[i], begin + i);
         return {};
-    }
-
-    // From all pages of the layer that have ever been used.
-    void learn(std::span<const PageId> demands) {
-        for (PageId id : by_layer_[static_cast<size_t>(now_.layer)])
-            if (pages_[id].view.last_use > 0)
-                table_.add(pages_[id].view, now_.pass, std::ranges::contains(demands, id));
     }
 
     void pin(PageId id) {
@@ -195,6 +159,7 @@ private:
         if (!hit && !page.pinned) missing_.push_back(id);
         page.pinned = true;
         page.promised = false;
+        forecast_.set_may_leave(id, false);
     }
     void count_demand(HitCount& count, PageId id, bool hit) const {
         const uint64_t bytes = trace_.pages[id].bytes;
@@ -223,15 +188,21 @@ private:
         const uint32_t slot_class = trace_.pages[id].slot_class;
         if (free_[slot_class] > 0) return true;
         std::vector<PageId>& members = members_[slot_class];
-        auto victim = find_least_worth(members);
+        auto victim = find_victim(members, slot_class);
         if (victim == members.end() && for_demand) victim = find_latest_promise(members);
         if (victim == members.end()) return false;
         pages_[*victim].present = pages_[*victim].promised = false;
+        forecast_.set_may_leave(*victim, false);
         *victim = members.back();
         members.pop_back();
         ++free_[slot_class];
         ++result_.evictions;
         return true;
+    }
+    std::vector<PageId>::iterator find_victim(std::vector<PageId>& members, uint32_t slot_class) {
+        if (policy_ != Policy::kShipped || !forecast_.has_class(slot_class)) return find_least_worth(members);
+        const std::optional<PageId> last = forecast_.last_expected(slot_class);
+        return last ? std::ranges::find(members, *last) : members.end();
     }
     std::vector<PageId>::iterator find_least_worth(std::vector<PageId>& members) {
         double least = std::numeric_limits<double>::infinity();
@@ -239,7 +210,7 @@ private:
         for (auto at = members.begin(); at != members.end(); ++at) {
             const SimulatedPage& page = pages_[*at];
             if (page.pinned || page.promised) continue;
-            const double value = worth(policy_, page.view, trace_.pages[*at], now_, table_);
+            const double value = worth(policy_, page.view, trace_.pages[*at], now_);
             if (victim != members.end() && value >= least) continue;
             least = value;
             victim = at;
@@ -266,6 +237,7 @@ private:
             view.second_last_use = view.last_use;
         }
         page.pinned = false;
+        forecast_.set_may_leave(id, true);
         view.last_use = ++uses_;
         if (!next_use_.empty()) view.next_use = next_use_[demand];
     }
@@ -278,6 +250,9 @@ private:
         page.promised_at = ++promises_;
         page.view.last_use = ++uses_;
     }
+    void withdraw(PageId id) {
+        if (std::exchange(pages_[id].promised, false)) forecast_.set_may_leave(id, true);
+    }
 
     const DemandTrace& trace_;
     const Policy policy_;
@@ -285,8 +260,7 @@ private:
     std::vector<uint32_t> free_;                // slots, by class
     std::vector<std::vector<PageId>> members_;  // present pages, by class
     std::vector<SimulatedPage> pages_;
-    std::vector<std::vector<PageId>> by_layer_;
-    UseTable table_;
+    UseForecast forecast_;            // asked by kShipped alone
     std::vector<uint64_t> next_use_;  // by demand; Belady only
     std::vector<PageId> missing_;     // scratch of acquire
     Now now_;
@@ -301,16 +275,15 @@ struct PolicyName {
     Policy policy;
     std::string_view name;
 };
-constexpr std::array kPolicies = {Policy::kLru,      Policy::kShipped, Policy::kBelady,  Policy::kLru2,
-                                  Policy::kLfuDecay, Policy::kLrfu,    Policy::kNextUse, Policy::kLearned};
+constexpr std::array kPolicies = {Policy::kLru,      Policy::kShipped, Policy::kBelady, Policy::kLru2,
+                                  Policy::kLfuDecay, Policy::kLrfu,    Policy::kNextUse};
 constexpr std::array kPolicyNames = {PolicyName{Policy::kLru, "lru"},
                                      PolicyName{Policy::kShipped, "shipped"},
                                      PolicyName{Policy::kBelady, "belady"},
                                      PolicyName{Policy::kLru2, "lru2"},
                                      PolicyName{Policy::kLfuDecay, "lfu-decay"},
                                      PolicyName{Policy::kLrfu, "lrfu"},
-                                     PolicyName{Policy::kNextUse, "next-use"},
-                                     PolicyName{Policy::kLearned, "learned"}};
+                                     PolicyName{Policy::kNextUse, "next-use"}};
 
 // The most slots of each class that one demand needs.
 std::vector<uint32_t> largest_demands(const DemandTrace& trace) {
@@ -365,9 +338,10 @@ DemandTrace filtered(const DemandTrace& trace, const TraceFilter& filter) {
             part.found.push_back(trace.found[at]);
             ++kept;
         }
-        const bool prefetch = event.step == TraceStep::kPrefetch && wanted(event.count);
+        const bool ahead = event.step == TraceStep::kPrefetch || event.step == TraceStep::kWithdraw;
+        const bool kept_ahead = ahead && !filter.demands_only && wanted(event.count);
         if (event.step == TraceStep::kAcquire && kept > 0) part.events.push_back({TraceStep::kAcquire, kept});
-        if (pass_wanted && (prefetch || event.step == TraceStep::kPass)) part.events.push_back(event);
+        if (pass_wanted && (kept_ahead || event.step == TraceStep::kPass)) part.events.push_back(event);
     }
     return part;
 }

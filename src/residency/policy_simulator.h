@@ -22,13 +22,12 @@ namespace hypura::residency {
 
 enum class Policy {
     kLru,       // least recently used
-    kShipped,   // what SlotCache does: LRU, and promises to prefetched pages
+    kShipped,   // what SlotCache does: use_forecast.h for experts, LRU for the others, and promises to prefetched pages
     kBelady,    // furthest next use, knowing the future: no policy of equal-sized pages has fewer misses
     kLru2,      // oldest second-last use; pages used once go first
     kLfuDecay,  // fewest uses, halved every 64 passes
     kLrfu,      // uses halved every 8 passes, so that both recency and frequency count
     kNextUse,   // latest expected next use: until the page's layer comes, then passes at its rate of use
-    kLearned,   // the same, the rate looked up by age and frequency in a table that fills as the run goes
 };
 std::string_view to_string(Policy policy);
 std::span<const Policy> all_policies();
@@ -67,6 +66,7 @@ std::vector<uint32_t> slots_for_share(const DemandTrace& trace, double share);
 struct TraceFilter {
     bool experts_only = false;  // leave out dense weights, whose cyclic scan no policy changes
     bool decode_only = false;   // leave out passes of several tokens, whose demands are large
+    bool demands_only = false;  // leave out prefetches, which only kShipped replays: policies alone are compared
 };
 DemandTrace filtered(const DemandTrace& trace, const TraceFilter& filter);
 

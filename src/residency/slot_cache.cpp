@@ -36,6 +36,13 @@ Result<std::vector<MemoryRegion>> pieces_of(const SlotClassSpec& spec, const Slo
     return pieces;
 }
 
+std::vector<UseForecast::PagePlace> places_of(const std::vector<PageSpec>& pages) {
+    std::vector<UseForecast::PagePlace> places;
+    places.reserve(pages.size());
+    for (const PageSpec& page : pages) places.push_back({page.slot_class, page.group, page.expert >= 0});
+    return places;
+}
+
 }  // namespace
 
 Result<SlotCache> SlotCache::create(const std::vector<SlotClassSpec>& classes, std::vector<PageSpec> pages,
@@ -45,7 +52,8 @@ Result<SlotCache> SlotCache::create(const std::vector<SlotClassSpec>& classes, s
     return cache;
 }
 
-SlotCache::SlotCache(std::vector<PageSpec> pages, storage::BlockReader& reader) : reader_(&reader) {
+SlotCache::SlotCache(std::vector<PageSpec> pages, storage::BlockReader& reader)
+    : reader_(&reader), forecast_(places_of(pages)) {
     pages_.reserve(pages.size());
     for (PageSpec& spec : pages) {
         evictions_by_group_.resize(std::max<size_t>(evictions_by_group_.size(), spec.group + 1));
@@ -75,11 +83,17 @@ Status SlotCache::add_class(const SlotClassSpec& spec, const SlotMemory& memory)
 
 // ---- what callers ask for ------------------------------------------------------------------------------------------
 
+void SlotCache::begin_pass(uint32_t tokens) {
+    if (observer_ != nullptr) observer_->pass_begins(tokens);
+    forecast_.begin_pass(tokens);
+}
+
 // All are pinned before any is loaded: a page that is here must not leave for another one of the same call.
 Status SlotCache::acquire(std::span<const PageId> pages, std::span<const PageId> guesses) {
     HYPURA_TRY(drain(false));
     missing_.clear();
     found_.clear();
+    forecast_.demand(pages);
     for (PageId id : pages) found_.push_back(pin(id));
     if (observer_ != nullptr) observer_->acquired(pages, found_);
     if (Status loading = load_missing(); !loading) {
@@ -106,6 +120,8 @@ Found SlotCache::pin(PageId id) {
     ++counters_.demands;
     ++page.pins;
     page.promised = false;
+    page.withdrawn = false;
+    note_may_leave(id);
     return found;
 }
 
@@ -150,6 +166,7 @@ void SlotCache::release(std::span<const PageId> pages) {
         Page& page = pages_[id];
         HYPURA_CHECK(page.pins > 0);
         if (--page.pins == 0 && page.state != PageState::kAbsent) link_newest(id);
+        note_may_leave(id);
     }
 }
 
@@ -173,7 +190,20 @@ bool SlotCache::promise(PageId id) {
 }
 
 void SlotCache::withdraw(std::span<const PageId> pages) {
-    for (PageId id : pages) counters_.prefetch_wasted += std::exchange(pages_[id].promised, false) ? 1 : 0;
+    for (PageId id : pages) {
+        Page& page = pages_[id];
+        if (!std::exchange(page.promised, false)) continue;
+        ++counters_.prefetch_wasted;
+        page.withdrawn = true;
+        if (page.state == PageState::kLoaded) let_go(id);
+    }
+}
+
+// Only now, with its read ended, does it matter to the policy that nobody waits for the page.
+void SlotCache::let_go(PageId id) {
+    pages_[id].withdrawn = false;
+    note_may_leave(id);
+    if (observer_ != nullptr) observer_->withdrawn(id);
 }
 
 std::byte* SlotCache::slot_memory(uint32_t slot_class, SlotIndex slot) const {
@@ -261,10 +291,9 @@ void SlotCache::finish_slice(const storage::BlockCompletion& completion) {
 }
 
 void SlotCache::finish_load(PageId id) {
-    if (!pages_[id].failure)
-        drop(id);
-    else
-        pages_[id].state = PageState::kLoaded;
+    if (!pages_[id].failure) return drop(id);
+    pages_[id].state = PageState::kLoaded;
+    pages_[id].withdrawn ? let_go(id) : note_may_leave(id);
 }
 
 // ---- replacement ---------------------------------------------------------------------------------------------------
@@ -272,7 +301,7 @@ void SlotCache::finish_load(PageId id) {
 bool SlotCache::take_slot(PageId id, bool for_demand) {
     SlotClass& slot_class = classes_[pages_[id].spec.slot_class];
     if (slot_class.free_slots.empty()) {
-        const PageId victim = find_victim(slot_class, for_demand);
+        const PageId victim = find_victim(pages_[id].spec.slot_class, for_demand);
         if (victim == slot_class.list_head) return false;
         evict(victim);
     }
@@ -281,14 +310,21 @@ bool SlotCache::take_slot(PageId id, bool for_demand) {
     return true;
 }
 
-// The least recently used loaded page without a promise; for a demand, failing that, the latest promise.
-PageId SlotCache::find_victim(const SlotClass& slot_class, bool for_demand) const {
-    const PageId end = slot_class.list_head;
-    for (PageId id = pages_[end].newer; id != end; id = pages_[id].newer)
-        if (pages_[id].state == PageState::kLoaded && !pages_[id].promised) return id;
-    for (PageId id = pages_[end].older; for_demand && id != end; id = pages_[id].older)
-        if (pages_[id].state == PageState::kLoaded) return id;
+// The page without a promise that the class's policy gives up; for a demand, failing that, the latest promise.
+PageId SlotCache::find_victim(uint32_t slot_class, bool for_demand) {
+    const PageId end = classes_[slot_class].list_head;
+    const PageId victim =
+        forecast_.has_class(slot_class) ? forecast_.last_expected(slot_class).value_or(end) : oldest(slot_class);
+    if (victim != end || !for_demand) return victim;
+    for (PageId id = pages_[end].older; id != end; id = pages_[id].older)
+        if (pages_[id].state == PageState::kLoaded && pages_[id].promised) return id;
     return end;
+}
+
+PageId SlotCache::oldest(uint32_t slot_class) const {
+    PageId id = pages_[classes_[slot_class].list_head].newer;
+    while (id != classes_[slot_class].list_head && !may_leave(pages_[id])) id = pages_[id].newer;
+    return id;
 }
 
 void SlotCache::evict(PageId id) {
@@ -304,8 +340,9 @@ void SlotCache::drop(PageId id) {
     if (page.newer != id) unlink(id);
     classes_[page.spec.slot_class].free_slots.push_back(page.slot);
     page.slot = kNoSlot;
-    page.promised = false;
+    page.promised = page.withdrawn = false;
     page.state = PageState::kAbsent;
+    note_may_leave(id);
 }
 
 // ---- the list of unpinned pages, least recently used first ---------------------------------------------------------

@@ -14,15 +14,18 @@
 // Invariants: a slot holds at most one page; a pinned page is never evicted; only a successful completion makes a page
 // loaded; a page whose reads are in flight keeps its slot until they have all come back.
 //
-// Replacement is least-recently-used within a class. Pages that were prefetched and not used yet are *promised*: they
-// are evicted only for a demand that finds nothing else, the latest promise first. With a cyclic scan (dense models)
-// this makes the class a ring with look-ahead; with experts it is LRU. Measured alternatives are in docs/residency.md.
+// Within a class of experts the page leaves that is expected to be used last (use_forecast.h), within any other the one
+// that was used least recently. Pages that were prefetched and not used yet are *promised*: they are evicted only for a
+// demand that finds nothing else, the latest promise first. With a cyclic scan (dense models) this makes the class a
+// ring with look-ahead. Measured alternatives are in docs/residency.md.
 //
 // Not thread-safe: it belongs to the thread that runs the model.
 #pragma once
 
 #include "base/memory_region.h"
 #include "base/status.h"
+#include "residency/page_id.h"
+#include "residency/use_forecast.h"
 #include "storage/reader.h"
 
 #include <cstdint>
@@ -34,7 +37,6 @@
 
 namespace hypura::residency {
 
-using PageId = uint32_t;
 using SlotIndex = uint32_t;
 inline constexpr SlotIndex kNoSlot = UINT32_MAX;
 
@@ -80,12 +82,14 @@ enum class Found : uint8_t {
 class CacheObserver {
 public:
     virtual ~CacheObserver() = default;
-    // A pass of so many tokens begins (the engine says this, since the cache does not know passes).
+    // A pass of so many tokens begins.
     virtual void pass_begins(uint32_t tokens) = 0;
     // One acquire(), before anything is read for it: found[i] is what pages[i] was. Page ids as in the cache.
     virtual void acquired(std::span<const PageId> pages, std::span<const Found> found) = 0;
     // A prefetch() that started a read.
     virtual void prefetched(PageId page) = 0;
+    // A prefetched page whose promise was taken back may leave from now on: at once, or when its read has ended.
+    virtual void withdrawn(PageId page) = 0;
 };
 
 struct CacheCounters {
@@ -111,6 +115,9 @@ public:
 
     SlotCache(SlotCache&&) = default;
     ~SlotCache() = default;  // waits for its reads in flight, so that none lands in freed memory
+
+    // A pass of so many tokens begins.
+    void begin_pass(uint32_t tokens);
 
     // Pins `pages` (each counts as one demand) and starts the reads of the absent ones: the first slice of each in the
     // order given, then the second of each, and so on, since that is the order in which a layer computes with them.
@@ -138,7 +145,8 @@ public:
     // page is now loaded or on its way.
     Result<bool> prefetch(PageId page);
 
-    // Takes back the promises to those of `pages` that have not been used: they age like any other page.
+    // Takes back the promises to those of `pages` that have not been used: they leave by their own history, as if they
+    // had always been here, but not before their reads have ended.
     void withdraw(std::span<const PageId> pages);
 
     size_t reads_under_way() const { return reader_->outstanding(); }  // slices
@@ -167,7 +175,8 @@ private:
     struct Page {
         PageSpec spec;
         PageState state = PageState::kAbsent;
-        bool promised = false;  // prefetched, not demanded since
+        bool promised = false;   // prefetched, not demanded since
+        bool withdrawn = false;  // while loading: the promise was taken back
         uint16_t slices_left = 0;
         uint32_t slices_here = 0;  // one bit a slice, while loading
         uint32_t pins = 0;
@@ -199,7 +208,13 @@ private:
     Status submit_reads();
     void queue_slice(PageId id, size_t index);
     bool take_slot(PageId id, bool for_demand);
-    PageId find_victim(const SlotClass& slot_class, bool for_demand) const;
+    PageId find_victim(uint32_t slot_class, bool for_demand);
+    PageId oldest(uint32_t slot_class) const;
+    static bool may_leave(const Page& page) {
+        return page.state == PageState::kLoaded && page.pins == 0 && !page.promised;
+    }
+    void note_may_leave(PageId id) { forecast_.set_may_leave(id, may_leave(pages_[id])); }
+    void let_go(PageId id);
     void evict(PageId id);
     void drop(PageId id);
     Status drain(bool block);
@@ -215,6 +230,7 @@ private:
     std::unique_ptr<storage::BlockReader, WaitForReads> reader_;
     std::vector<PageId> missing_;  // scratch of acquire
     std::vector<Found> found_;     // the same
+    UseForecast forecast_;
     CacheObserver* observer_ = nullptr;
     std::vector<storage::BlockCompletion> completions_;
     std::vector<storage::BlockRead> reads_;

@@ -239,6 +239,7 @@ struct PassHook final : residency::CacheObserver {
     void pass_begins(uint32_t) override { on_pass(); }
     void acquired(std::span<const residency::PageId>, std::span<const residency::Found>) override {}
     void prefetched(residency::PageId) override {}
+    void withdrawn(residency::PageId) override {}
 };
 
 TEST(Batch, APassWhoseSequencesAreAllCancelledIsAbandoned) {

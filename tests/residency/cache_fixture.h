@@ -64,6 +64,9 @@ protected:
     static constexpr uint64_t kMostBytes = 9000;
     static constexpr uint64_t kSlotStride = align_up(2 * kMostBytes + 3 * kSlack, 4096);
 
+    bool experts_ = false;  // rather than dense weights
+    uint32_t pages_a_layer_ = 1;
+
     void open(uint32_t pages, const std::vector<uint32_t>& slots, std::unique_ptr<storage::RawReader> raw) {
         make_file(pages);
         cache_.reset();  // before its reader
@@ -74,7 +77,9 @@ protected:
         for (const uint32_t count : slots) classes.push_back({kSlotStride, count});
         const auto class_count = static_cast<uint32_t>(slots.size());
         std::vector<PageSpec> specs;
-        for (PageId id = 0; id < pages; ++id) specs.push_back({id % class_count, id / class_count, slices_of(id)});
+        for (PageId id = 0; id < pages; ++id)
+            specs.push_back({id % class_count, id / class_count / pages_a_layer_, slices_of(id),
+                             experts_ ? static_cast<int32_t>(id) : -1});
         cache_.emplace(SlotCache::create(std::move(classes), specs, *reader_).value());
         specs_ = std::move(specs);
     }

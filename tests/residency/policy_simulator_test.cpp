@@ -12,7 +12,7 @@ using testing::ElementsAre;
 DemandTrace trace_of(const std::vector<std::vector<PageId>>& passes, uint32_t pages, uint32_t slots) {
     DemandTrace trace;
     trace.class_slots = {slots};
-    for (PageId id = 0; id < pages; ++id) trace.pages.push_back({0, static_cast<int32_t>(id), 0, 100});
+    for (PageId id = 0; id < pages; ++id) trace.pages.push_back({0, -1, 0, 100});
     for (const auto& demands : passes) {
         trace.events.push_back({TraceStep::kPass, 1});
         trace.events.push_back({TraceStep::kAcquire, static_cast<uint32_t>(demands.size())});
@@ -85,9 +85,17 @@ TEST(PolicySimulator, WarmLeavesOutBatchesAndTheFirstPasses) {
     EXPECT_EQ(simulated->warm, (HitCount{2, 2, 200, 200}));
 }
 
+TEST(PolicySimulator, PrefetchesCanBeLeftOut) {
+    DemandTrace trace = trace_of({{0, 1}, {1}}, 2, 2);
+    trace.events.push_back({TraceStep::kPrefetch, 0});
+    trace.events.push_back({TraceStep::kWithdraw, 0});
+    EXPECT_EQ(filtered(trace, {.demands_only = true}), trace_of({{0, 1}, {1}}, 2, 2));
+    EXPECT_EQ(filtered(trace, {}), trace);
+}
+
 TEST(PolicySimulator, DenseWeightsAndBatchesCanBeLeftOut) {
     DemandTrace trace = trace_of({{0, 1}, {1}, {0}}, 2, 2);
-    trace.pages[1].expert = -1;
+    trace.pages[0].expert = 0;
     const DemandTrace experts = filtered(trace, {.experts_only = true});
     EXPECT_THAT(experts.demands, ElementsAre(0, 0));
     EXPECT_EQ(experts.events.size(), 5u);  // three passes, two demands
@@ -121,35 +129,62 @@ TEST(PolicySimulator, BeladyBoundsEveryPolicy) {
 // The cache itself, recorded and replayed: the counters agree whatever was asked of it.
 class ReplayTest : public CacheFixture {
 protected:
-    void run(bool prefetches) {
-        std::mt19937 random(11);
-        const auto page = [&] { return static_cast<PageId>(std::min(random() % 30, random() % 30)); };
+    struct Asks {
+        bool prefetches = false;
+        bool withdrawals = false;
+    };
+    PageId some_page() { return static_cast<PageId>(std::min(random_() % 30, random_() % 30)); }
+
+    void run(const Asks& asks) {
         for (int step = 0; step < 3000; ++step) {
-            recorder_->pass_begins(1);
-            if (prefetches && random() % 3 == 0) prefetch(page());
-            std::vector<PageId> pages = {page()};
-            if (const PageId other = page(); other != pages[0]) pages.push_back(other);
+            if (step % 3 == 0) cache_->begin_pass(step % 50 == 0 ? 200 : 1);
+            if (asks.prefetches && random_() % 3 == 0) prefetch(some_page());
+            if (asks.withdrawals && random_() % 3 == 0) withdraw_some();
+            std::vector<PageId> pages = {some_page()};
+            if (const PageId other = some_page(); other != pages[0]) pages.push_back(other);
             use(pages);
         }
     }
-    void expect_agreement(bool prefetches) {
+    // Reads of prefetches are under way now and then when they are taken back.
+    void withdraw_some() {
+        for (int i = 0; i < 10; ++i) {
+            const PageId page = some_page();
+            cache_->withdraw({&page, 1});
+        }
+    }
+    void expect_agreement(const Asks& asks) {
         open_manual(30, {7, 5});
-        recorder_.emplace(*cache_);
-        cache_->observe(&*recorder_);
-        run(prefetches);
-        const DemandTrace trace = recorder_->take();
+        TraceRecorder recorder(*cache_);
+        cache_->observe(&recorder);
+        run(asks);
+        cache_->observe(nullptr);
+        const DemandTrace trace = recorder.take();
         const auto replayed = simulate(trace, Policy::kShipped, trace.class_slots);
         ASSERT_TRUE(replayed) << replayed.error().message;
         EXPECT_EQ(replayed->all.demands, trace.counters.demands);
         EXPECT_EQ(replayed->all.hits, trace.counters.hits + trace.counters.joined);
         EXPECT_EQ(replayed->evictions, trace.counters.evictions);
         EXPECT_GT(replayed->evictions, 500u);
+        const auto withdrawals = std::ranges::count(trace.events, TraceStep::kWithdraw, &TraceEvent::step);
+        EXPECT_EQ(withdrawals > 100, asks.withdrawals);
     }
-    std::optional<TraceRecorder> recorder_;
+    std::mt19937 random_{11};
 };
 
-TEST_F(ReplayTest, DemandsAlone) { expect_agreement(false); }
-TEST_F(ReplayTest, WithPrefetches) { expect_agreement(true); }
+class ExpertReplayTest : public ReplayTest {
+protected:
+    ExpertReplayTest() {
+        experts_ = true;
+        pages_a_layer_ = 5;
+    }
+};
+
+TEST_F(ReplayTest, DemandsAlone) { expect_agreement({}); }
+TEST_F(ReplayTest, WithPrefetches) { expect_agreement({.prefetches = true}); }
+TEST_F(ReplayTest, WithWithdrawals) { expect_agreement({true, true}); }
+TEST_F(ExpertReplayTest, DemandsAlone) { expect_agreement({}); }
+TEST_F(ExpertReplayTest, WithPrefetches) { expect_agreement({.prefetches = true}); }
+TEST_F(ExpertReplayTest, WithWithdrawals) { expect_agreement({true, true}); }
 
 }  // namespace
 }  // namespace hypura::residency

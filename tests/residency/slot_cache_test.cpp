@@ -165,6 +165,64 @@ TEST_F(SlotCacheTest, ACyclicScanRunsAheadOfItself) {
     EXPECT_EQ(counters().prefetch_wasted, 0u);
 }
 
+// ---- experts -------------------------------------------------------------------------------------------------------
+
+class ExpertCacheTest : public CacheFixture {
+protected:
+    ExpertCacheTest() {
+        experts_ = true;
+        pages_a_layer_ = 4;
+    }
+};
+
+// Two layers of 4 experts, slots for all but two.
+TEST_F(ExpertCacheTest, WhatIsNotUsedAnyMoreLeaves) {
+    open_manual(8, {6});
+    use({4, 5});
+    for (PageId token = 0; token < 40; ++token) {
+        cache_->begin_pass(1);
+        use({0, 1 + token % 3});
+        use({6, 7});
+    }
+    EXPECT_THAT(present_pages(), ElementsAre(0, 1, 2, 3, 6, 7));
+    EXPECT_LE(counters().evictions, 4u);
+}
+
+TEST_F(ExpertCacheTest, AWithdrawnGuessLeavesBeforeWhatWasUsed) {
+    open_manual(8, {3});
+    cache_->begin_pass(1);
+    use({0, 4});
+    EXPECT_TRUE(prefetch(1));  // a page without any history
+    const std::vector<PageId> wrong = {1};
+    cache_->withdraw(wrong);
+    use({2});
+    EXPECT_THAT(present_pages(), ElementsAre(0, 2, 4));
+    EXPECT_EQ(counters().prefetch_wasted, 1u);
+}
+
+TEST_F(ExpertCacheTest, PromisesYieldLastAndTheLatestFirst) {
+    open_manual(12, {4});
+    use({0});
+    EXPECT_TRUE(prefetch(4));
+    EXPECT_TRUE(prefetch(8));
+    EXPECT_TRUE(prefetch(9));
+    use({1});  // page 0 may leave now
+    EXPECT_THAT(present_pages(), ElementsAre(1, 4, 8, 9));
+    use({2, 3});
+    EXPECT_THAT(present_pages(), ElementsAre(2, 3, 4, 8));
+    EXPECT_EQ(counters().prefetch_wasted, 1u);
+}
+
+// The routing in hand may still compute with them, released or not.
+TEST_F(ExpertCacheTest, APrefetchTakesNoPageOfTheLastDemand) {
+    open_manual(8, {2});
+    use({0, 1});
+    EXPECT_FALSE(prefetch(4));
+    use({4});
+    EXPECT_TRUE(prefetch(5));
+    EXPECT_THAT(present_pages(), ElementsAre(4, 5));
+}
+
 // ---- slices and guesses --------------------------------------------------------------------------------------------
 
 TEST_F(SlotCacheTest, FirstSlicesComeBeforeSecondOnes) {
@@ -207,7 +265,7 @@ TEST_F(SlotCacheTest, GuessesAreReadBehindTheDemandWhereASlotIsFree) {
     EXPECT_EQ(counters().prefetch_used, 1u);
 }
 
-TEST_F(SlotCacheTest, AWithdrawnGuessAgesLikeAnyPage) {
+TEST_F(SlotCacheTest, AWithdrawnGuessMayLeaveLikeAnyPage) {
     open_manual(4, {2});
     EXPECT_TRUE(prefetch(0));
     EXPECT_TRUE(prefetch(1));
@@ -296,6 +354,7 @@ public:
             heard += std::format("{}{} ", "hpwm"[static_cast<size_t>(found[i])], pages[i]);
     }
     void prefetched(PageId page) override { heard += std::format("ahead{} ", page); }
+    void withdrawn(PageId page) override { heard += std::format("free{} ", page); }
 };
 
 TEST_F(SlotCacheTest, AnObserverHearsEveryDemandAndWhatItFound) {
@@ -312,6 +371,30 @@ TEST_F(SlotCacheTest, AnObserverHearsEveryDemandAndWhatItFound) {
     cache_->observe(nullptr);
     use({0});
     EXPECT_EQ(listener.heard, "m0 m1 ahead2 p2 h0 ahead3 w3 ");
+}
+
+// While it is being read, nothing may take its slot anyway.
+TEST_F(SlotCacheTest, AnObserverHearsOfAWithdrawalWhenThePageMayLeave) {
+    open_manual(4, {3});
+    Listener listener;
+    cache_->observe(&listener);
+    cache_->begin_pass(1);
+    manual_->held = true;
+    const std::vector<PageId> wrong = {0, 1, 2};
+    EXPECT_TRUE(prefetch(0));
+    EXPECT_TRUE(prefetch(1));
+    cache_->withdraw(wrong);
+    EXPECT_EQ(listener.heard, "pass1 ahead0 ahead1 ");
+    use({1});  // reads come back in order: page 0 first
+    cache_->withdraw(wrong);
+    EXPECT_EQ(listener.heard, "pass1 ahead0 ahead1 w1 free0 ");
+    EXPECT_EQ(counters().prefetch_wasted, 2u);
+    EXPECT_TRUE(prefetch(2));
+    manual_->held = false;
+    ASSERT_TRUE(cache_->poll());
+    cache_->withdraw(wrong);
+    EXPECT_EQ(listener.heard, "pass1 ahead0 ahead1 w1 free0 ahead2 free2 ");
+    cache_->observe(nullptr);
 }
 
 }  // namespace

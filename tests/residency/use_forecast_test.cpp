@@ -1,0 +1,125 @@
+#include "residency/use_forecast.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace hypura::residency {
+namespace {
+
+using testing::ElementsAre;
+
+// One class; page = layer * experts + expert. Every page may leave.
+class UseForecastTest : public testing::Test {
+protected:
+    static constexpr uint32_t kLayers = 3, kExperts = 8;
+
+    UseForecastTest() : forecast_(places()) {
+        for (PageId page = 0; page < kLayers * kExperts; ++page) forecast_.set_may_leave(page, true);
+    }
+    static std::vector<UseForecast::PagePlace> places() {
+        std::vector<UseForecast::PagePlace> all;
+        for (uint32_t layer = 0; layer < kLayers; ++layer)
+            for (uint32_t expert = 0; expert < kExperts; ++expert) all.push_back({0, layer, true});
+        return all;
+    }
+    static PageId page_of(uint32_t layer, uint32_t expert) { return layer * kExperts + expert; }
+
+    // A pass in which every layer names these experts.
+    void pass(const std::vector<uint32_t>& experts, uint32_t tokens = 1) {
+        forecast_.begin_pass(tokens);
+        for (uint32_t layer = 0; layer < kLayers; ++layer) {
+            std::vector<PageId> pages;
+            for (const uint32_t expert : experts) pages.push_back(page_of(layer, expert));
+            forecast_.demand(pages);
+        }
+    }
+    // Takes the pages that leave, one after the other.
+    std::vector<uint32_t> next_to_leave(size_t count) {
+        std::vector<uint32_t> experts;
+        for (; count > 0; --count) {
+            const auto page = forecast_.last_expected(0);
+            if (!page) break;
+            experts.push_back(*page % kExperts);
+            forecast_.set_may_leave(*page, false);
+        }
+        return experts;
+    }
+    float wait(uint32_t expert) const { return forecast_.expected_wait(page_of(0, expert)); }
+
+    UseForecast forecast_;
+};
+
+TEST_F(UseForecastTest, UntrainedItIsLeastRecentlyUsed) {
+    for (uint32_t expert = 0; expert < 5; ++expert) pass({expert});
+    EXPECT_THAT(next_to_leave(9), testing::Each(testing::Ge(5u)));  // never used
+    EXPECT_THAT(next_to_leave(9), ElementsAre(0, 0, 0, 1, 1, 1, 2, 2, 2));
+}
+
+// Of pages that are alike, the one whose layer was routed last comes again last.
+TEST_F(UseForecastTest, AmongEqualsTheLayerFurthestAheadLeaves) {
+    pass({0});
+    pass({1});
+    std::vector<PageId> left;
+    for (uint32_t layer = 0; layer < kLayers; ++layer)
+        for (uint32_t expert = 2; expert < kExperts; ++expert) forecast_.set_may_leave(page_of(layer, expert), false);
+    for (int i = 0; i < 3; ++i) {
+        left.push_back(*forecast_.last_expected(0));
+        forecast_.set_may_leave(left.back(), false);
+    }
+    EXPECT_THAT(left, ElementsAre(page_of(2, 0), page_of(1, 0), page_of(0, 0)));
+}
+
+TEST_F(UseForecastTest, LearnsThatSomeAreUsedMoreOften) {
+    std::mt19937 random(5);
+    for (int i = 0; i < 300; ++i) {
+        const auto other = static_cast<uint32_t>(2 + random() % 6);
+        pass({random() % 4 == 0 ? 0 : other});
+    }
+    pass({0});
+    pass({7});
+    for (uint32_t i = 0; i < 6; ++i) pass({1});  // by now page 0 is older than page 7
+    EXPECT_LT(wait(0), wait(7));
+}
+
+// Every page is used in each fourth pass: what was used just now is needed last.
+TEST_F(UseForecastTest, LearnsACycle) {
+    for (uint32_t i = 0; i < 200; ++i) pass({i % 4});
+    EXPECT_GT(wait(3), wait(2));
+    EXPECT_GT(wait(2), wait(1));
+    EXPECT_GT(wait(1), wait(0));
+    EXPECT_LT(wait(0), 2);
+}
+
+TEST_F(UseForecastTest, PassesOfManyTokensTeachNothing) {
+    for (uint32_t expert = 0; expert < 6; ++expert) pass({expert});
+    const std::vector<float> before = {wait(0), wait(2), wait(5), wait(6)};
+    for (int i = 0; i < 50; ++i) pass({0, 1, 2, 3, 4, 5, 6, 7}, UseForecast::kMostTokensToLearnFrom + 1);
+    EXPECT_EQ((std::vector<float>{wait(0), wait(2), wait(5), wait(6)}), before);
+    pass({0, 1, 2, 3, 4, 5, 6, 7}, UseForecast::kMostTokensToLearnFrom);
+    EXPECT_NE(wait(0), before[0]);
+}
+
+TEST_F(UseForecastTest, WhatWasDemandedLastDoesNotLeave) {
+    pass({0, 1, 2, 3, 4, 5, 6, 7});
+    const auto left = next_to_leave(100);
+    EXPECT_EQ(left.size(), (kLayers - 1) * kExperts);
+    forecast_.demand(std::vector<PageId>{page_of(0, 0)});
+    EXPECT_EQ(next_to_leave(100).size(), kExperts);
+}
+
+TEST(UseForecast, LeavesDenseClassesAlone) {
+    const std::vector<UseForecast::PagePlace> places = {{0, 0, true}, {1, 0, false}, {1, 1, true}};
+    UseForecast forecast(places);
+    EXPECT_TRUE(forecast.has_class(0));
+    EXPECT_FALSE(forecast.has_class(1));
+    EXPECT_FALSE(forecast.has_class(2));
+    forecast.demand(std::vector<PageId>{1, 2});
+    forecast.set_may_leave(2, true);
+    EXPECT_FALSE(forecast.last_expected(1));
+    EXPECT_FALSE(forecast.last_expected(0));
+}
+
+}  // namespace
+}  // namespace hypura::residency
