@@ -188,6 +188,8 @@ void add_simulate(CLI::App& app, CommandContext& context) {
     command->add_option("--cold-passes", flags->cold_passes, "single-token passes that do not count yet");
     command->add_flag("--experts-only", flags->filter.experts_only, "leave out dense weights");
     command->add_flag("--decode-only", flags->filter.decode_only, "leave out passes of several tokens");
+    command->add_flag("--demands-only", flags->filter.demands_only,
+                      "leave out prefetches, which only `shipped` replays");
     command->add_flag("--all-policies", flags->all_policies, "also policies that are not shipped");
     command->add_option("--plot", flags->plot_path, "draw miss ratio curves: FILE.svg or FILE.png");
     command->add_option("--json", flags->json_path, "write the figures to FILE");

@@ -15,7 +15,7 @@ using residency::Found;
 using residency::TraceEvent;
 using residency::TraceStep;
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr std::string_view kFoundLetters = "hpwm";  // by Found
 
 // ---- writing -------------------------------------------------------------------------------------------------------
@@ -109,6 +109,8 @@ void read_line(const Json& line, DemandTrace& trace) {
         trace.events.push_back({TraceStep::kPass, line["pass"].get<uint32_t>()});
     else if (line.contains("a"))
         trace.events.push_back({TraceStep::kPrefetch, page_number(line["a"], trace)});
+    else if (line.contains("w"))
+        trace.events.push_back({TraceStep::kWithdraw, page_number(line["w"], trace)});
     else
         read_counters(line.at("counters"), trace.counters);
 }
@@ -133,6 +135,7 @@ std::string trace_text(const DemandTrace& trace) {
     for (const TraceEvent& event : trace.events) {
         if (event.step == TraceStep::kPass) text += std::format("{{\"pass\":{}}}\n", event.count);
         if (event.step == TraceStep::kPrefetch) text += std::format("{{\"a\":{}}}\n", event.count);
+        if (event.step == TraceStep::kWithdraw) text += std::format("{{\"w\":{}}}\n", event.count);
         if (event.step != TraceStep::kAcquire) continue;
         text += demand_line(trace, demand, event.count);
         demand += event.count;

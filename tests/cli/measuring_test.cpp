@@ -204,6 +204,7 @@ TEST(TraceFile, ComesBackAsItWas) {
     trace.events = {{residency::TraceStep::kPass, 5},
                     {residency::TraceStep::kPrefetch, 2},
                     {residency::TraceStep::kAcquire, 2},
+                    {residency::TraceStep::kWithdraw, 2},
                     {residency::TraceStep::kAcquire, 1}};
     trace.demands = {1, 0, 2};
     trace.found = {residency::Found::kMiss, residency::Found::kHit, residency::Found::kPrefetched};
@@ -214,16 +215,17 @@ TEST(TraceFile, ComesBackAsItWas) {
 }
 
 TEST(TraceFile, WhatIsWrongIsNamedByItsLine) {
-    const std::string head = R"({"hypura_trace":1,"model":"m","class_slots":[2],"pages":[[0,0,0,9]]})"
+    const std::string head = R"({"hypura_trace":2,"model":"m","class_slots":[2],"pages":[[0,0,0,9]]})"
                              "\n";
     const std::pair<std::string, std::string> cases[] = {
         {"", "t:1: it is empty"},
         {"{}", "t:1: it is not a hypura trace"},
-        {R"({"hypura_trace":2})", "t:1: this version"},
-        {R"({"hypura_trace":1,"model":"m","class_slots":[2],"pages":[[0,0,1,9]]})", "t:1: a page belongs to no class"},
+        {R"({"hypura_trace":1})", "t:1: this version"},
+        {R"({"hypura_trace":2,"model":"m","class_slots":[2],"pages":[[0,0,1,9]]})", "t:1: a page belongs to no class"},
         {head + "junk", "t:2: "},
         {head + R"({"d":[1],"f":"h"})", "t:2: there is no such page"},
         {head + R"({"d":[0],"f":"hh"})", "t:2: pages and findings differ"},
+        {head + R"({"w":1})", "t:2: there is no such page"},
         {head + R"({"d":[0],"f":"x"})", "t:2: a finding is none of"},
         {head + R"({"other":0})", "t:2: "},
     };
