@@ -34,7 +34,7 @@ _hypura() {
                         --json --plot" ;;
         trace) options="$engine --out --prompt --prompts --max-tokens --random-tokens --raw
                         --temp --top-k --top-p --min-p --repeat-penalty --seed" ;;
-        simulate) options="--pool --cold-passes --experts-only --decode-only --all-policies --json --plot --help" ;;
+        simulate) options="--pool --cold-passes --experts-only --decode-only --demands-only --all-policies --json --plot --help" ;;
         iobench) options="--sizes --depths --seconds --rounds --file-size --io --json --plot --help" ;;
         make-model) options="--like --scale --arch --layers --experts --top-k --embd --ff --heads --kv-heads --head-dim
                              --vocab --ctx --quant --mix --router-skew --locality --seed --split-max-size --dry-run

@@ -108,6 +108,7 @@ complete -c hypura -n $simulate -x -l pool -d 'pool sizes in percent'
 complete -c hypura -n $simulate -x -l cold-passes -d 'passes that do not count'
 complete -c hypura -n $simulate -l experts-only -d 'leave out dense weights'
 complete -c hypura -n $simulate -l decode-only -d 'leave out passes of several tokens'
+complete -c hypura -n $simulate -l demands-only -d 'leave out prefetches'
 complete -c hypura -n $simulate -l all-policies -d 'also policies that are not shipped'
 
 set -l iobench '__fish_seen_subcommand_from iobench'

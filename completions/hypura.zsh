@@ -84,7 +84,7 @@ _hypura() {
             {-n,--max-tokens}'[most tokens an answer]:tokens:' '--random-tokens[random tokens after them]:number:' \
             '--raw[without the chat template]' ;;
         simulate) _arguments '--pool[pool sizes in percent]:list:' '--cold-passes[passes that do not count]:number:' \
-            '--experts-only[leave out dense weights]' '--decode-only[leave out batches]' '--all-policies[also policies that are not shipped]' \
+            '--experts-only[leave out dense weights]' '--decode-only[leave out batches]' '--demands-only[leave out prefetches]' '--all-policies[also policies that are not shipped]' \
             '--json[file for the figures]:file:_files' '--plot[picture]:file:_files' '*:trace:_files' ;;
         iobench) _arguments '--sizes[request sizes]:list:' '--depths[queue depths]:list:' '--seconds[time for each]:number:' \
             '--rounds[rounds]:number:' '--file-size[of the test file]:size:' '--io[how]:kind:(auto io_uring pread)' \

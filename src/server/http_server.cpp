@@ -177,6 +177,7 @@ Status HttpServer::serve() {
 
 void HttpServer::stop() {
     state_->stopping = true;
+    state_->server.wait_until_ready();  // before that, stopping would be forgotten
     state_->server.stop();
 }
 

@@ -29,7 +29,8 @@ public:
     Result<int> bind(const ListenAddress& address);
     // Serves until stop() is called.
     Status serve();
-    void stop();  // any thread
+    // Any thread, any number of times; waits for serve() to begin, which must have been called or follow.
+    void stop();
 
 private:
     struct State;

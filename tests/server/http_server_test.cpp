@@ -9,7 +9,9 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <chrono>
 #include <format>
+#include <thread>
 
 namespace hypura::server {
 namespace {
@@ -41,6 +43,16 @@ TEST(HttpServerTest, LocalhostIsWhereClientsLookForIt) {
     const Result<int> port = server.bind({"localhost", 0});
     ASSERT_TRUE(port.has_value());
     EXPECT_TRUE(answers_at("127.0.0.1", *port));
+}
+
+// A signal right after the start once left a server that nothing could end.
+TEST(HttpServerTest, AStopBeforeServingBeginsIsNotForgotten) {
+    HttpServer server(nothing);
+    ASSERT_TRUE(server.bind({"127.0.0.1", 0}));
+    std::thread stopper([&server] { server.stop(); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_TRUE(server.serve());
+    stopper.join();
 }
 
 TEST(HttpServerTest, AddressesAreReadAsOllamaWritesThem) {
