@@ -51,7 +51,8 @@ Result<std::span<const residency::PageId>> ExpertLookahead::choose(size_t layer,
         std::ranges::count_if(demanded, [&](residency::PageId page) { return cache.is_absent(page); }));
     const size_t under_way = missing + (cache.reads_under_way() + here.slices - 1) / here.slices;
     for (size_t ahead = 1; ahead <= RouterGuess::kMostLayersAhead && layer + ahead < layers_.size(); ++ahead) {
-        const size_t most_pages = ahead == 1 ? kPagesBehindDemand : kPagesUnderWay - std::min(kPagesUnderWay, under_way);
+        const size_t most_pages =
+            ahead == 1 ? kPagesBehindDemand : kPagesUnderWay - std::min(kPagesUnderWay, under_way);
         if (pages_.size() >= most_pages) break;
         Forecasts& target = layers_[layer + ahead];
         if (!is_worth_asking(target.layer, ahead, cache)) continue;

@@ -59,9 +59,9 @@ private:
     std::vector<Forecasts> layers_;
     RouterGuess guess_;
     uint32_t passes_ = 0;
-    std::vector<residency::PageId> pages_;   // of choose()
-    std::vector<residency::PageId> wrong_;   // scratch of judge()
-    std::vector<ExpertGuess> trusted_;       // scratch of choose_trusted()
+    std::vector<residency::PageId> pages_;  // of choose()
+    std::vector<residency::PageId> wrong_;  // scratch of judge()
+    std::vector<ExpertGuess> trusted_;      // scratch of choose_trusted()
 };
 
 }  // namespace hypura::engine

@@ -89,9 +89,10 @@ bool RouterGuess::is_trusted(size_t layers_ahead, float margin) const {
 
 bool RouterGuess::is_worthwhile(size_t layers_ahead) const {
     const Distance& distance = distances_[layers_ahead - 1];
-    return distance.tried < kLeastTrials || std::ranges::any_of(distance.margins, [](const Record& record) {
-               return precision(record.right, record.tried) >= kLeastPrecision;
-           });
+    return distance.tried < kLeastTrials ||
+           std::ranges::any_of(
+               distance.margins,
+               [](const Record& record) { return precision(record.right, record.tried) >= kLeastPrecision; });
 }
 
 void RouterGuess::learn(size_t layers_ahead, float margin, bool right) {

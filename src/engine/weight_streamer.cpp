@@ -257,8 +257,7 @@ Status WeightStreamer::start_reads(const Group& group, const ggml_tensor* ids) {
     const auto top_k = static_cast<size_t>(ids->ne[0]);
     const RouterTrace trace = trace_router(ids, group.experts);
     lookahead_.judge(layer, group.ids, top_k, cache_);
-    HYPURA_ASSIGN(const auto guesses,
-                  lookahead_.choose(layer, trace.input, top_k, group.pinned, cache_, compute_));
+    HYPURA_ASSIGN(const auto guesses, lookahead_.choose(layer, trace.input, top_k, group.pinned, cache_, compute_));
     return cache_.acquire(group.pinned, guesses);
 }
 

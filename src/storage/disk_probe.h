@@ -71,9 +71,9 @@ std::optional<uint64_t> cached_bytes(int fd, uint64_t file_bytes);
 // folder whose disk has no room.
 Result<DiskProbe> probe_disk(const std::string& path, const DiskProbeOptions& options = {});
 
-// A quick look at the disk under the file `path`, for who has no profile of it: a few cells, once, in about 0.1 s. Nothing
-// is proven and the page cache is left as it is, so the figures may be better than the disk's own. kUnsupportedHost
-// where reads would not be direct; otherwise the errors of probe_disk.
+// A quick look at the disk under the file `path`, for who has no profile of it: a few cells, once, in about 0.1 s.
+// Nothing is proven and the page cache is left as it is, so the figures may be better than the disk's own.
+// kUnsupportedHost where reads would not be direct; otherwise the errors of probe_disk.
 Result<std::vector<DiskPoint>> glance_at_disk(const std::string& path);
 
 // The bandwidth of `points` at any request size and depth: log-linear between measured ones, the nearest one outside. 0
