@@ -5,12 +5,6 @@
 namespace hypura::server::ollama {
 namespace {
 
-Json logprob_json(const TokenLogprob& entry) {
-    Json bytes = Json::array();
-    for (const char byte : entry.token) bytes.push_back(static_cast<unsigned char>(byte));
-    return {{"token", entry.token}, {"logprob", entry.logprob}, {"bytes", std::move(bytes)}};
-}
-
 Json logprobs_json(const std::vector<TokenLogprob>& entries) {
     Json list = Json::array();
     for (const TokenLogprob& entry : entries) {

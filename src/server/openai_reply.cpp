@@ -29,23 +29,13 @@ std::string finish_reason(Finish finish, bool called_tools) {
     return called_tools || finish == Finish::kToolCalls ? "tool_calls" : "stop";
 }
 
-Json bytes_json(const std::string& token) {
-    Json bytes = Json::array();
-    for (const char byte : token) bytes.push_back(static_cast<unsigned char>(byte));
-    return bytes;
-}
-
-Json chat_logprob_json(const TokenLogprob& entry) {
-    return {{"token", entry.token}, {"logprob", entry.logprob}, {"bytes", bytes_json(entry.token)}};
-}
-
 Json chat_logprobs_json(const std::vector<TokenLogprob>& entries) {
     if (entries.empty()) return nullptr;
     Json content = Json::array();
     for (const TokenLogprob& entry : entries) {
-        Json json = chat_logprob_json(entry);
+        Json json = logprob_json(entry);
         json["top_logprobs"] = Json::array();
-        for (const TokenLogprob& other : entry.top) json["top_logprobs"].push_back(chat_logprob_json(other));
+        for (const TokenLogprob& other : entry.top) json["top_logprobs"].push_back(logprob_json(other));
         content.push_back(std::move(json));
     }
     return {{"content", std::move(content)}, {"refusal", nullptr}};

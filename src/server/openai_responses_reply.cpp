@@ -10,12 +10,6 @@ Json reasoning_item(const std::string& id, const std::string& text) {
     return {{"id", id}, {"type", "reasoning"}, {"summary", Json::array({{{"type", "summary_text"}, {"text", text}}})}};
 }
 
-Json logprob_json(const TokenLogprob& entry) {
-    Json bytes = Json::array();
-    for (const char byte : entry.token) bytes.push_back(static_cast<unsigned char>(byte));
-    return {{"token", entry.token}, {"logprob", entry.logprob}, {"bytes", std::move(bytes)}};
-}
-
 Json logprobs_json(const std::vector<TokenLogprob>& entries) {
     Json list = Json::array();
     for (const TokenLogprob& entry : entries) {

@@ -69,6 +69,12 @@ std::string random_id(std::string_view prefix, size_t length) {
     return id;
 }
 
+Json logprob_json(const TokenLogprob& entry) {
+    Json bytes = Json::array();
+    for (const char byte : entry.token) bytes.push_back(static_cast<unsigned char>(byte));
+    return {{"token", entry.token}, {"logprob", entry.logprob}, {"bytes", std::move(bytes)}};
+}
+
 std::string rfc3339(std::chrono::system_clock::time_point time) {
     return std::format("{:%FT%T}Z", std::chrono::time_point_cast<std::chrono::nanoseconds>(time));
 }

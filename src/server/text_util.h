@@ -14,6 +14,9 @@ namespace hypura::server {
 // `prefix` and `length` random characters of [a-z0-9]. Any thread.
 std::string random_id(std::string_view prefix, size_t length);
 
+// {"token", "logprob", "bytes"}: what OpenAI and Ollama have in common of a token's log-probability.
+Json logprob_json(const TokenLogprob& entry);
+
 // "2026-08-21T10:00:00.123456789Z"
 std::string rfc3339(std::chrono::system_clock::time_point time);
 int64_t unix_seconds(std::chrono::system_clock::time_point time);
