@@ -462,11 +462,13 @@ class BrokenModels(unittest.TestCase):
         path.write_bytes(contents)
         return str(path)
 
-    # A quarter of a GiB is enough to start and not enough for numbers that a header only claims.
+    # A quarter of a GiB is enough to start and not enough for numbers that a header only claims. Sanitizers reserve more
+    # than that before main() begins.
     def check(self, code, path, reason, preexec_fn=None):
         for command in (["run", path, "-p", "x"], ["verify", path], ["inspect", path]):
             def limited():
-                resource.setrlimit(resource.RLIMIT_DATA, (256 << 20, 256 << 20))
+                if not os.environ.get("HYPURA_SANITIZE"):
+                    resource.setrlimit(resource.RLIMIT_DATA, (256 << 20, 256 << 20))
                 if preexec_fn:
                     preexec_fn()
             ran = subprocess.run(with_one_thread(*command), preexec_fn=limited, stdin=subprocess.DEVNULL,
