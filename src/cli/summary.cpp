@@ -112,6 +112,8 @@ Json streaming_json(const engine::Report& report) {
             {"demands", report.demands},
             {"hits", report.hits},
             {"hit_rate", hit_rate(report)},
+            {"prefetches", report.prefetches},
+            {"prefetch_wasted", report.prefetch_wasted},
             {"evictions", report.evictions},
             {"evictions_by_layer", report.evictions_by_layer},
             {"wait_us", report.wait_us},

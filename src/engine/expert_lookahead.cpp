@@ -6,7 +6,7 @@ namespace hypura::engine {
 namespace {
 
 constexpr uint32_t kPassesBetweenTrials = 8;  // of distances that have not been worth a read
-constexpr size_t kPagesBehindDemand = 2;      // of the next layer, whatever is under way
+constexpr size_t kPagesBehindDemand = 2;      // of the next layer, beyond as many as this one lacked
 constexpr size_t kPagesUnderWay = 2;          // with fewer, layers further ahead are asked
 
 bool names(std::span<const int32_t> row, uint32_t expert) {
@@ -41,6 +41,12 @@ void ExpertLookahead::judge(size_t layer, std::span<const int32_t> ids, size_t t
     cache.withdraw(wrong_);
 }
 
+bool ExpertLookahead::wants_input(size_t layer, const residency::SlotCache& cache) const {
+    for (size_t ahead = 1; ahead <= RouterGuess::kMostLayersAhead && layer + ahead < layers_.size(); ++ahead)
+        if (is_worth_asking(layers_[layer + ahead].layer, ahead, cache)) return true;
+    return false;
+}
+
 Result<std::span<const residency::PageId>> ExpertLookahead::choose(size_t layer, const ggml_tensor* input, size_t top_k,
                                                                    std::span<const residency::PageId> demanded,
                                                                    const residency::SlotCache& cache,
@@ -52,7 +58,7 @@ Result<std::span<const residency::PageId>> ExpertLookahead::choose(size_t layer,
     const size_t under_way = missing + (cache.reads_under_way() + here.slices - 1) / here.slices;
     for (size_t ahead = 1; ahead <= RouterGuess::kMostLayersAhead && layer + ahead < layers_.size(); ++ahead) {
         const size_t most_pages =
-            ahead == 1 ? kPagesBehindDemand : kPagesUnderWay - std::min(kPagesUnderWay, under_way);
+            ahead == 1 ? missing + kPagesBehindDemand : kPagesUnderWay - std::min(kPagesUnderWay, under_way);
         if (pages_.size() >= most_pages) break;
         Forecasts& target = layers_[layer + ahead];
         if (!is_worth_asking(target.layer, ahead, cache)) continue;
@@ -63,11 +69,16 @@ Result<std::span<const residency::PageId>> ExpertLookahead::choose(size_t layer,
     return std::span<const residency::PageId>(pages_);
 }
 
+bool ExpertLookahead::is_missing(const Layer& layer, uint32_t expert, const residency::SlotCache& cache) {
+    return cache.is_absent(layer.first_page + expert) && (layer.bank == nullptr || layer.bank->slot_of(expert) < 0);
+}
+
 bool ExpertLookahead::is_worth_asking(const Layer& target, size_t layers_ahead,
                                       const residency::SlotCache& cache) const {
+    if (target.router.weight == nullptr) return false;
     if (!guess_.is_worthwhile(layers_ahead) && passes_ % kPassesBetweenTrials != 0) return false;
     for (uint32_t expert = 0; expert < target.experts; ++expert)
-        if (cache.is_absent(target.first_page + expert)) return true;
+        if (is_missing(target, expert, cache)) return true;
     return false;
 }
 
@@ -77,7 +88,7 @@ void ExpertLookahead::note_absent(Forecasts& target, size_t layers_ahead, uint32
     forecast.tokens = tokens;
     forecast.absent.clear();
     for (const ExpertGuess& guess : guess_.guesses())
-        if (cache.is_absent(target.layer.first_page + guess.expert)) forecast.absent.push_back(guess);
+        if (is_missing(target.layer, guess.expert, cache)) forecast.absent.push_back(guess);
 }
 
 void ExpertLookahead::choose_trusted(Forecasts& target, size_t layers_ahead, size_t most_pages) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/status.h"
+#include "engine/device_bank.h"
 #include "engine/expert_compute.h"
 #include "engine/router_guess.h"
 #include "residency/slot_cache.h"
@@ -25,7 +26,8 @@ public:
         residency::PageId first_page = 0;  // page of expert e: first_page + e
         uint32_t experts = 0;
         uint32_t slices = 1;  // reads that a page takes
-        RouterTrace router;   // weights that are in memory, or nothing: then nobody guesses this layer
+        RouterTrace router;   // weights that are in the host's memory, or nothing: then nobody guesses this layer
+        const DeviceBank* bank = nullptr;  // device slots: an expert that has one need not be read
     };
     void add_layer(const Layer& layer) { layers_.push_back({layer, {}, {}}); }
 
@@ -34,6 +36,9 @@ public:
     // `layer` has been routed to `ids` ([top_k] of each token): learns from the guesses that were made for it.
     // Call it before the routing's own pages are acquired.
     void judge(size_t layer, std::span<const int32_t> ids, size_t top_k, residency::SlotCache& cache);
+
+    // Whether choose() would look at its input at all: from a device it has to be fetched first.
+    bool wants_input(size_t layer, const residency::SlotCache& cache) const;
 
     // Pages to read behind `demanded`, the routing's own, of which some may be absent; best first. `input` is what
     // the layer's router saw. Valid until the next call.
@@ -52,6 +57,7 @@ private:
         std::array<Forecast, RouterGuess::kMostLayersAhead> by_distance;
         std::vector<residency::PageId> chosen;  // to be read, and not judged yet
     };
+    static bool is_missing(const Layer& layer, uint32_t expert, const residency::SlotCache& cache);
     bool is_worth_asking(const Layer& target, size_t layers_ahead, const residency::SlotCache& cache) const;
     void note_absent(Forecasts& target, size_t layers_ahead, uint32_t tokens, const residency::SlotCache& cache);
     void choose_trusted(Forecasts& target, size_t layers_ahead, size_t most_pages);

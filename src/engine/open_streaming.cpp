@@ -5,6 +5,7 @@
 #include "engine/llama_library.h"
 #include "engine/pass.h"
 #include "engine/resident_loader.h"
+#include "engine/router_copies.h"
 #include "engine/runtime.h"
 #include "hardware/data_limit.h"
 #include "hardware/memory.h"
@@ -166,6 +167,8 @@ Result<Candidate> try_batch(Runtime& runtime, const EngineOptions& options, uint
     candidate.share = share_out_devices(runtime, options, candidate.layout);
     candidate.problem =
         stream_problem(candidate.layout, batch_tokens, static_cast<uint32_t>(runtime.shape.experts_used));
+    for (const DeviceShare::Bank& bank : candidate.share.partial)
+        candidate.problem.fixed_bytes += RouterCopies::bytes(bank.group.router);
     return candidate;
 }
 

@@ -10,7 +10,6 @@ namespace {
 constexpr float kLeastPrecision = 0.75F;
 constexpr float kLeastTrials = 64;   // of a distance, before it can be known not to be worthwhile
 constexpr float kMostTrials = 256;   // of a margin: then the past counts half
-constexpr int64_t kMostTokens = 32;  // of a pass: larger ones need nearly every expert anyway
 constexpr float kMarginStep = 0.1F;  // standard deviations
 constexpr float kTinyNorm = 1e-6F;
 
@@ -44,8 +43,7 @@ Status RouterGuess::make(ExpertCompute& compute, const RouterTrace& here, const 
                          const ggml_tensor* input, size_t top_k) {
     guesses_.clear();
     if (later.weight == nullptr || input == nullptr || !is_on_host(input) || input->type != GGML_TYPE_F32 ||
-        !is_float(here.norm) || !is_float(later.norm) || ggml_nrows(input) > kMostTokens ||
-        input->ne[0] != later.weight->ne[0])
+        !is_float(here.norm) || !is_float(later.norm) || input->ne[0] != later.weight->ne[0])
         return {};
     rescale(here, later, input);
     HYPURA_ASSIGN(const std::span<const float> scores, compute.project(later.weight, inputs_));

@@ -29,7 +29,7 @@ public:
     static constexpr size_t kMostLayersAhead = 3;
 
     // Scores the experts of the router `later` for each token of `input`, the input of the router `here`, and keeps
-    // each token's best `top_k`, best first. Nothing where a router was not traced, or for large passes.
+    // each token's best `top_k`, best first. Nothing where a router was not traced.
     Status make(ExpertCompute& compute, const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input,
                 size_t top_k);
 

@@ -66,9 +66,10 @@ void WeightStreamer::note_resident(const StreamLayout& layout, const placement::
 
 void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::StreamPlan& plan,
                                  std::span<DeviceBank* const> banks) {
-    const size_t tensors_bytes = ggml_tensor_overhead() * (layout.groups.size() + 1);
+    const size_t tensors_bytes = ggml_tensor_overhead() * (layout.groups.size() + 2);
     index_context_ = ggml_init({.mem_size = tensors_bytes, .mem_buffer = nullptr, .no_alloc = true});
     HYPURA_CHECK(index_context_ != nullptr);
+    host_input_ = ggml_new_tensor_1d(index_context_, GGML_TYPE_F32, 1);
     groups_.resize(layout.groups.size());  // never again: pointers into it are kept
     residency::PageId next_page = 0;
     for (size_t g = 0; g < groups_.size(); ++g) {
@@ -79,7 +80,7 @@ void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::St
         group.readers = source.readers;
         group.bank = banks.empty() ? nullptr : banks[g];
         lookahead_.add_layer({next_page, source.experts, static_cast<uint32_t>(source.parts.size()),
-                              group.bank == nullptr ? router_in_memory(source.router) : RouterTrace{}});
+                              router_on_host(source.router), group.bank});
         group.index = make_index_tensor();
         for (size_t slice = 0; slice < source.parts.size(); ++slice)
             parts_.emplace(source.parts[slice].tensor, ExpertPart{&group, slice});
@@ -89,10 +90,10 @@ void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::St
     }
 }
 
-RouterTrace WeightStreamer::router_in_memory(RouterTrace router) const {
-    if (!resident_.contains(router.weight) || !is_on_host(router.weight)) return {};
-    if (!resident_.contains(router.norm) || !is_on_host(router.norm)) router.norm = nullptr;
-    return router;
+RouterTrace WeightStreamer::router_on_host(RouterTrace router) {
+    if (!resident_.contains(router.weight)) return {};
+    if (!resident_.contains(router.norm)) router.norm = nullptr;
+    return router_copies_.on_host(router);
 }
 
 void WeightStreamer::bind_router(const ExpertGroupLayout& layout, Group& group) {
@@ -255,9 +256,10 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
 Status WeightStreamer::start_reads(const Group& group, const ggml_tensor* ids) {
     const auto layer = static_cast<size_t>(&group - groups_.data());
     const auto top_k = static_cast<size_t>(ids->ne[0]);
-    const RouterTrace trace = trace_router(ids, group.experts);
     lookahead_.judge(layer, group.ids, top_k, cache_);
-    HYPURA_ASSIGN(const auto guesses, lookahead_.choose(layer, trace.input, top_k, group.pinned, cache_, compute_));
+    const ggml_tensor* input = trace_router(ids, group.experts).input;
+    if (group.bank != nullptr) input = fetch_input(group, input);
+    HYPURA_ASSIGN(const auto guesses, lookahead_.choose(layer, input, top_k, group.pinned, cache_, compute_));
     return cache_.acquire(group.pinned, guesses);
 }
 

@@ -14,6 +14,7 @@
 #include "engine/expert_compute.h"
 #include "engine/expert_lookahead.h"
 #include "engine/model_view.h"
+#include "engine/router_copies.h"
 #include "engine/stream_layout.h"
 #include "placement/stream_plan.h"
 #include "residency/slot_cache.h"
@@ -109,11 +110,13 @@ private:
     void bind_experts(const ExpertGroupLayout& group, uint32_t slot_class);
     void bind_dense(const StreamLayout& layout, const placement::StreamPlan& plan,
                     const std::vector<ggml_tensor*>& dense_order);
-    RouterTrace router_in_memory(RouterTrace router) const;
+    RouterTrace router_on_host(RouterTrace router);
     ggml_tensor* make_index_tensor();
 
     // Device slots: weight_streamer_device.cpp.
     Status route_on_device(Group& group, const ggml_tensor* ids);
+    void find_absent_from_device(Group& group);
+    const ggml_tensor* fetch_input(const Group& group, const ggml_tensor* input);
     Status bring_to_device(Group& group, const ggml_tensor* ids);
     Status upload_arrivals(Group& group);
     bool redirect_on_device(ggml_tensor* node, const ExpertPart& part);
@@ -160,6 +163,7 @@ private:
     std::vector<RoutedRow> rows_;             // of that piece
 
     ExpertLookahead lookahead_;  // a layer a group
+    RouterCopies router_copies_;
 
     std::unordered_map<const ggml_tensor*, Dense> dense_;
     std::vector<Dense> dense_order_;  // as one pass reads them
@@ -169,6 +173,8 @@ private:
     DeviceCounters device_counters_;
     std::vector<uint32_t> distinct_;     // scratch of route_on_device: experts
     std::vector<int32_t> staging_slot_;  // scratch of multiply_arrived: by expert
+    ggml_tensor* host_input_ = nullptr;  // of a device's router, as fetch_input brought it
+    std::vector<std::byte> input_data_;
 
     const ModelView* view_ = nullptr;
     std::unordered_set<const ggml_tensor*> resident_;  // weights that were loaded into the view

@@ -12,6 +12,21 @@
 namespace hypura::engine {
 
 Status WeightStreamer::route_on_device(Group& group, const ggml_tensor* ids) {
+    find_absent_from_device(group);
+    if (Status started = start_reads(group, ids); !started) {
+        group.pinned.clear();
+        return started;
+    }
+    group.routed_by = ids;
+    group.readers_left = group.readers;
+    active_groups_.push_back(&group);
+    group.in_pieces = !group.bank->assign(distinct_);
+    device_counters_.batches_in_pieces += group.in_pieces ? 1 : 0;
+    return group.in_pieces ? Status{} : bring_to_device(group, ids);
+}
+
+// The experts that the routing names, each once: distinct_. Those of them that RAM slots have to provide: group.pinned.
+void WeightStreamer::find_absent_from_device(Group& group) {
     seen_.assign(group.experts, 0);
     distinct_.clear();
     for (const int32_t id : group.ids)
@@ -23,16 +38,19 @@ Status WeightStreamer::route_on_device(Group& group, const ggml_tensor* ids) {
     for (const uint32_t expert : distinct_)
         if (group.bank->slot_of(expert) < 0) group.pinned.push_back(group.first_page + expert);
     device_counters_.hits += distinct_.size() - group.pinned.size();
-    if (Status started = cache_.acquire(group.pinned); !started) {
-        group.pinned.clear();
-        return started;
-    }
-    group.routed_by = ids;
-    group.readers_left = group.readers;
-    active_groups_.push_back(&group);
-    group.in_pieces = !group.bank->assign(distinct_);
-    device_counters_.batches_in_pieces += group.in_pieces ? 1 : 0;
-    return group.in_pieces ? Status{} : bring_to_device(group, ids);
+}
+
+// A copy in the host's memory of what the router saw; null where nobody would look at it.
+const ggml_tensor* WeightStreamer::fetch_input(const Group& group, const ggml_tensor* input) {
+    if (input == nullptr || is_on_host(input)) return input;
+    if (!lookahead_.wants_input(static_cast<size_t>(&group - groups_.data()), cache_)) return nullptr;
+    input_data_.resize(ggml_nbytes(input));
+    group.bank->stream().read(input, input_data_.data(), input_data_.size());
+    host_input_->type = input->type;
+    std::copy_n(input->ne, GGML_MAX_DIMS, host_input_->ne);
+    std::copy_n(input->nb, GGML_MAX_DIMS, host_input_->nb);
+    host_input_->data = input_data_.data();
+    return host_input_;
 }
 
 Status WeightStreamer::bring_to_device(Group& group, const ggml_tensor* ids) {

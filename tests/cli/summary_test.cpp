@@ -20,6 +20,8 @@ engine::Report streaming_report() {
     report.direct_io = true;
     report.demands = 200;
     report.hits = 150;
+    report.prefetches = 9;
+    report.prefetch_wasted = 2;
     report.evictions = 20;
     report.evictions_by_layer = {12, 8};
     report.reads.bytes = 4 * kMiB;
@@ -105,6 +107,8 @@ TEST(SummaryJson, HoldsTheNumbers) {
     EXPECT_EQ(json["memory"]["slot_bytes"], 6 * kMiB);
     EXPECT_EQ(json["streaming"]["evictions_by_layer"], (std::vector<int>{12, 8}));
     EXPECT_EQ(json["streaming"]["hit_rate"], 0.75);
+    EXPECT_EQ(json["streaming"]["prefetches"], 9);
+    EXPECT_EQ(json["streaming"]["prefetch_wasted"], 2);
     EXPECT_EQ(json["speed"]["decode_tokens_per_second"], 10);
     EXPECT_EQ(json["speed"]["stop"], "end_of_text");
 }

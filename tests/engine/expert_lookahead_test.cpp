@@ -112,6 +112,26 @@ TEST_F(ExpertLookaheadTest, LayersFurtherAheadAreAskedWhileTheDiskIsIdle) {
     pages_.cache_->release(others);
 }
 
+// Layer 1 has device slots, one of them with expert 0.
+TEST_F(ExpertLookaheadTest, WhatIsOnADeviceIsNotRead) {
+    const GgmlContextHandle context(ggml_init({.mem_size = 1 << 16, .mem_buffer = nullptr, .no_alloc = false}));
+    ggml_tensor* const experts = ggml_new_tensor_3d(context.get(), GGML_TYPE_F32, 2, 2, kExperts);
+    ggml_backend_dev_t const processor = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    const auto stream = DeviceStream::create(processor, 0).value();
+    ExpertGroupLayout group{.experts = kExperts};
+    group.parts.push_back({.tensor = experts, .bytes = 4 * sizeof(float)});
+    const auto bank = DeviceBank::create(*stream, group, 2, 2).value();
+    lookahead_ = {};
+    for (size_t layer = 0; layer < 2; ++layer)
+        lookahead_.add_layer({page(layer, 0), kExperts, 2, {weight_, nullptr, nullptr}, layer == 1 ? bank.get() : nullptr});
+    prove_right();
+    ASSERT_TRUE(bank->assign(std::vector<uint32_t>{0, 2}));
+    EXPECT_TRUE(lookahead_.wants_input(0, *pages_.cache_));
+    EXPECT_THAT(choose(0), ElementsAre(page(1, 1)));
+    pages_.use({page(1, 1), page(1, 3)});
+    EXPECT_FALSE(lookahead_.wants_input(0, *pages_.cache_));
+}
+
 TEST_F(ExpertLookaheadTest, TheLastLayerHasNothingAhead) {
     prove_right();
     EXPECT_THAT(choose(kLayers - 1), IsEmpty());
