@@ -25,8 +25,10 @@ bool knows_chatml(const Engine& engine) {
     return tokens && tokens->size() == 1;
 }
 
-Result<std::string> template_source(const Engine& engine) {
-    if (auto source = engine.chat_template_source()) return *std::move(source);
+Result<std::string> template_source(const Engine& engine, bool with_tools) {
+    if (with_tools)
+        if (auto source = engine.chat_template_source(Engine::ChatTemplate::kToolUse)) return *std::move(source);
+    if (auto source = engine.chat_template_source(Engine::ChatTemplate::kDefault)) return *std::move(source);
     if (engine.has_vocabulary() && knows_chatml(engine)) return std::string(kChatMl);
     return fail(ErrorCode::kUnsupportedModel,
                 "the model has no chat template; use --raw to continue the prompt as plain text");
@@ -140,7 +142,7 @@ std::string render(const Engine& engine, const std::string& source, const Variab
 }
 
 Result<std::string> render_variables(const Engine& engine, const Variables& variables) {
-    HYPURA_ASSIGN(const std::string source, template_source(engine));
+    HYPURA_ASSIGN(const std::string source, template_source(engine, !variables.tools.is_null()));
     try {
         return render(engine, source, variables);
     } catch (const std::exception& error) {

@@ -20,8 +20,8 @@ struct ChatMessage {
 Result<std::string> render_chat(const Engine& engine, std::span<const ChatMessage> messages,
                                 bool add_generation_prompt);
 
-// The same for callers that know more than roles and texts: tool calls, tools, switches of the template. JSON as text,
-// so that this header needs no JSON library.
+// The same for callers that know more than roles and texts: tool calls, tools, switches of the template. With tools, by
+// the template that the model has for them, if it has one. JSON as text, so that this header needs no JSON library.
 struct TemplateInput {
     std::string messages;   // an array of objects with at least "role" and "content"; tool arguments are objects
     std::string tools;      // an array, or empty: none

@@ -93,7 +93,7 @@ public:
     Result<std::vector<Token>> tokenize(std::string_view text, bool add_special, bool parse_special) const override;
     std::string piece(Token token, bool special) const override;
     bool ends_generation(Token token) const override { return llama_vocab_is_eog(vocab(), token); }
-    std::optional<std::string> chat_template_source() const override;
+    std::optional<std::string> chat_template_source(ChatTemplate which) const override;
     Token bos_token() const override { return llama_vocab_bos(vocab()); }
     Token eos_token() const override { return llama_vocab_eos(vocab()); }
     const llama_vocab* llama_vocabulary() const override { return vocab(); }
@@ -295,8 +295,9 @@ std::string LlamaEngine::piece(Token token, bool special) const {
     return text;
 }
 
-std::optional<std::string> LlamaEngine::chat_template_source() const {
-    const char* const source = llama_model_chat_template(runtime_.model.get(), nullptr);
+std::optional<std::string> LlamaEngine::chat_template_source(ChatTemplate which) const {
+    const char* const name = which == ChatTemplate::kToolUse ? "tool_use" : nullptr;
+    const char* const source = llama_model_chat_template(runtime_.model.get(), name);
     if (source == nullptr) return std::nullopt;
     return std::string(source);
 }

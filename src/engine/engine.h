@@ -180,7 +180,10 @@ public:
     virtual Result<std::vector<Token>> tokenize(std::string_view text, bool add_special, bool parse_special) const = 0;
     virtual std::string piece(Token token, bool special) const = 0;  // bytes; may be part of a UTF-8 sequence
     virtual bool ends_generation(Token token) const = 0;
-    virtual std::optional<std::string> chat_template_source() const = 0;
+    // The model's own Jinja template, or the one it has for conversations with tools (tokenizer.chat_template.tool_use;
+    // Command R, Hermes).
+    enum class ChatTemplate : uint8_t { kDefault, kToolUse };
+    virtual std::optional<std::string> chat_template_source(ChatTemplate which) const = 0;
     virtual Token bos_token() const = 0;  // -1: none
     virtual Token eos_token() const = 0;
     virtual bool adds_bos() const = 0;

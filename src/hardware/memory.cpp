@@ -142,8 +142,10 @@ uint64_t MemoryLimits::usable_bytes() const {
 }
 
 uint64_t MemoryLimits::budget_bytes() const {
-    const uint64_t margin_bytes = std::max(512 * kMiB, usable_bytes() / 10);
-    return usable_bytes() - std::min(margin_bytes, usable_bytes() / 2);
+    const bool in_group = usable_bytes() < available_bytes;
+    const uint64_t least_bytes = in_group ? 256 * kMiB : 512 * kMiB;
+    const uint64_t most_bytes = in_group ? usable_bytes() / 4 : usable_bytes() / 2;
+    return usable_bytes() - std::min(std::max(least_bytes, usable_bytes() / 10), most_bytes);
 }
 
 Result<MemoryLimits> memory_limits(const std::string& root) {

@@ -16,8 +16,9 @@ struct MemoryLimits {
     std::string limited_by;           // "machine", or the cgroup file that sets the limit
     // What is left for this process: the smaller of both views.
     uint64_t usable_bytes() const;
-    // What a program that is not told better should take: that, less a margin for the rest of the system (a tenth, at
-    // least 512 MiB, at most half).
+    // What a program that is not told better should take: that, less a margin. For the rest of a machine a tenth, at
+    // least 512 MiB, at most half. A control group is ours alone, as a rule: there a tenth, at least 256 MiB, at most a
+    // quarter.
     uint64_t budget_bytes() const;
 };
 

@@ -52,9 +52,9 @@ Tags think_tags(std::string_view source) {
 
 }  // namespace
 
-TemplateFamily template_family(std::string_view source) {
+TemplateFamily template_family(std::string_view source, std::string_view tool_source) {
     TemplateFamily family;
-    const CallTags calls = call_tags(source);
+    const CallTags calls = call_tags(tool_source.empty() ? source : tool_source);
     family.tools = calls.style;
     family.call_open = calls.open;
     family.call_close = calls.close;

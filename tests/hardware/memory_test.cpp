@@ -93,6 +93,19 @@ TEST(MemoryLimits, AGroupLargerThanTheMachineLeavesTheMachineAsTheLimit) {
     EXPECT_EQ(limits_of(tree).limited_by, "machine");
 }
 
+TEST(MemoryLimits, TheMarginOfAGroupIsSmallerThanAMachines) {
+    MemoryLimits machine{.physical_bytes = 16 * kGiB, .available_bytes = kGiB};
+    EXPECT_EQ(machine.budget_bytes(), 512 * kMiB);
+    machine.available_bytes = 10 * kGiB;
+    EXPECT_EQ(machine.budget_bytes(), 9 * kGiB);
+    MemoryLimits group{.physical_bytes = 16 * kGiB, .available_bytes = 12 * kGiB, .cgroup_limit_bytes = kGiB};
+    EXPECT_EQ(group.budget_bytes(), 768 * kMiB);
+    group.cgroup_limit_bytes = 512 * kMiB;
+    EXPECT_EQ(group.budget_bytes(), 384 * kMiB);
+    group.cgroup_limit_bytes = 5 * kGiB;
+    EXPECT_EQ(group.budget_bytes(), 4608 * kMiB);
+}
+
 TEST(MemoryLimits, LegacyGroupsOnAHybridHost) {
     RecordedTree tree;
     add_machine(tree);

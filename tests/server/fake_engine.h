@@ -22,6 +22,12 @@ constexpr std::string_view kFakeTemplate =
     "%}"
     "{# tools <tool_call> <think> </think> #}";
 
+// For requests with tools.
+constexpr std::string_view kFakeToolTemplate =
+    "{% for t in tools if t.function %}[{{ t.function.name }}]{% endfor %}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif "
+    "%}";
+
 class FakeEngine : public engine::Engine {
 public:
     Result<std::unique_ptr<engine::Session>> new_session() override {
@@ -44,7 +50,9 @@ public:
     }
     std::string piece(engine::Token token, bool) const override { return std::string(1, static_cast<char>(token)); }
     bool ends_generation(engine::Token token) const override { return token == 0; }
-    std::optional<std::string> chat_template_source() const override { return std::string(kFakeTemplate); }
+    std::optional<std::string> chat_template_source(ChatTemplate which) const override {
+        return std::string(which == ChatTemplate::kToolUse ? kFakeToolTemplate : kFakeTemplate);
+    }
     engine::Token bos_token() const override { return -1; }
     engine::Token eos_token() const override { return 0; }
     bool adds_bos() const override { return false; }

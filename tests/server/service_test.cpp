@@ -147,6 +147,24 @@ TEST_F(ServiceTest, ThinkingAndCallsAreToldApart) {
     EXPECT_EQ(gather(gather_all(**service().generate(asked))).thinking, "");
 }
 
+TEST_F(ServiceTest, AModelMayHaveATemplateForToolsAlone) {
+    test::write_test_model(folder_.file("plain.gguf"),
+                           {{"general.architecture", "llama"},
+                            {"llama.context_length", uint64_t{200}},
+                            {"tokenizer.chat_template", "{{ messages }} <think> </think>"},
+                            {"tokenizer.chat_template.tool_use", "{{ tools }} <tool_call> </tool_call>"}},
+                           {});
+    EXPECT_TRUE((*store_.find("plain"))->supports("tools"));
+    EXPECT_TRUE((*store_.find("plain"))->supports("thinking"));
+    Request asked = request("plain");
+    gather_all(**service().generate(asked));
+    std::get<ChatPrompt>(asked.prompt).tools = {{"f", "{}", R"({"type":"function","function":{"name":"f"}})"}};
+    gather_all(**service().generate(asked));
+    const auto seen = control_.seen();
+    EXPECT_EQ(std::string(seen.at(0).prompt.begin(), seen.at(0).prompt.end()), "<user>hi<assistant>");
+    EXPECT_EQ(std::string(seen.at(1).prompt.begin(), seen.at(1).prompt.end()), "[f]<user>hi<assistant>");
+}
+
 TEST_F(ServiceTest, LongHistoriesLoseTheirOldestTurnsOrAreRefused) {
     Request asked = request("one");
     auto& messages = std::get<ChatPrompt>(asked.prompt).messages;
