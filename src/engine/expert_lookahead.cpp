@@ -8,6 +8,9 @@ namespace {
 constexpr uint32_t kPassesBetweenTrials = 8;  // of distances that have not been worth a read
 constexpr size_t kPagesBehindDemand = 2;      // of the next layer, beyond as many as this one lacked
 constexpr size_t kPagesUnderWay = 2;          // with fewer, layers further ahead are asked
+// A guess for so many tokens costs next to nothing, and is made until a whole pass lacked nothing. One for more tokens is
+// made only behind a routing that lacked something.
+constexpr size_t kFewTokens = 32;
 
 bool names(std::span<const int32_t> row, uint32_t expert) {
     return std::ranges::contains(row, static_cast<int32_t>(expert));
@@ -23,9 +26,15 @@ void ExpertLookahead::begin_pass() {
     }
 }
 
-// The right ones stay promised until they are acquired, so that they count as used.
-void ExpertLookahead::judge(size_t layer, std::span<const int32_t> ids, size_t top_k, residency::SlotCache& cache) {
+void ExpertLookahead::judge(size_t layer, std::span<const int32_t> ids, size_t top_k,
+                            std::span<const residency::PageId> demanded, residency::SlotCache& cache) {
     Forecasts& judged = layers_[layer];
+    learn(judged, ids, top_k);
+    withdraw_wrong(judged, ids, cache);
+    note_lack(ids.size() / top_k, demanded, cache);
+}
+
+void ExpertLookahead::learn(Forecasts& judged, std::span<const int32_t> ids, size_t top_k) {
     for (size_t distance = 0; distance < judged.by_distance.size(); ++distance) {
         Forecast& forecast = judged.by_distance[distance];
         // The last layer may compute fewer tokens than the others.
@@ -34,31 +43,46 @@ void ExpertLookahead::judge(size_t layer, std::span<const int32_t> ids, size_t t
                 guess_.learn(distance + 1, guess.margin, names(ids.subspan(guess.token * top_k, top_k), guess.expert));
         forecast.absent.clear();
     }
+}
+
+// The right ones stay promised until they are acquired, so that they count as used.
+void ExpertLookahead::withdraw_wrong(Forecasts& judged, std::span<const int32_t> ids, residency::SlotCache& cache) {
     wrong_.clear();
-    for (const residency::PageId page : judged.chosen)
-        if (!names(ids, page - judged.layer.first_page)) wrong_.push_back(page);
+    foreseen_ = 0;
+    for (const residency::PageId page : judged.chosen) {
+        if (!names(ids, page - judged.layer.first_page))
+            wrong_.push_back(page);
+        else if (!cache.is_absent(page))
+            ++foreseen_;
+    }
     judged.chosen.clear();
     cache.withdraw(wrong_);
 }
 
+void ExpertLookahead::note_lack(size_t tokens, std::span<const residency::PageId> demanded,
+                                const residency::SlotCache& cache) {
+    missing_ = static_cast<size_t>(
+        std::ranges::count_if(demanded, [&](residency::PageId page) { return cache.is_absent(page); }));
+    routings_without_lack_ = missing_ + foreseen_ > 0 ? 0 : routings_without_lack_ + 1;
+    asks_ = routings_without_lack_ <= (tokens <= kFewTokens ? layers_.size() : 0);
+}
+
 bool ExpertLookahead::wants_input(size_t layer, const residency::SlotCache& cache) const {
+    if (!asks_) return false;
     for (size_t ahead = 1; ahead <= RouterGuess::kMostLayersAhead && layer + ahead < layers_.size(); ++ahead)
         if (is_worth_asking(layers_[layer + ahead].layer, ahead, cache)) return true;
     return false;
 }
 
 Result<std::span<const residency::PageId>> ExpertLookahead::choose(size_t layer, const ggml_tensor* input, size_t top_k,
-                                                                   std::span<const residency::PageId> demanded,
                                                                    const residency::SlotCache& cache,
                                                                    ExpertCompute& compute) {
     pages_.clear();
     const Layer& here = layers_[layer].layer;
-    const auto missing = static_cast<size_t>(
-        std::ranges::count_if(demanded, [&](residency::PageId page) { return cache.is_absent(page); }));
-    const size_t under_way = missing + (cache.reads_under_way() + here.slices - 1) / here.slices;
-    for (size_t ahead = 1; ahead <= RouterGuess::kMostLayersAhead && layer + ahead < layers_.size(); ++ahead) {
-        const size_t most_pages =
-            ahead == 1 ? missing + kPagesBehindDemand : kPagesUnderWay - std::min(kPagesUnderWay, under_way);
+    const size_t under_way = missing_ + (cache.reads_under_way() + here.slices - 1) / here.slices;
+    for (size_t ahead = 1; asks_ && ahead <= RouterGuess::kMostLayersAhead && layer + ahead < layers_.size(); ++ahead) {
+        const size_t most_pages = ahead == 1 ? missing_ + foreseen_ + kPagesBehindDemand
+                                             : kPagesUnderWay - std::min(kPagesUnderWay, under_way);
         if (pages_.size() >= most_pages) break;
         Forecasts& target = layers_[layer + ahead];
         if (!is_worth_asking(target.layer, ahead, cache)) continue;

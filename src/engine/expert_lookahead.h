@@ -1,9 +1,10 @@
 // Which experts of the next layers to read while this one computes: guesses of router_guess.h that have proved right
 // often enough, as many as keep the disk from falling idle.
 //
-// A routing first reads what it needs itself. Behind that, in the same submission, go guesses of the next layer, so
-// that the disk works while the rest of this layer and the next one's attention are computed; where little is under
-// way, layers further ahead are asked too. What turns out wrong loses its promise and ages like any other page.
+// A routing first reads what it needs itself. Behind that, in the same submission, go guesses of the next layer, as many
+// as this one lacked and a few more, so that the disk works while the rest of this layer and the next one's attention
+// are computed; where little is under way, layers further ahead are asked too. What turns out wrong loses its promise
+// and ages like any other page. While nothing is lacking, nobody guesses.
 #pragma once
 
 #include "base/status.h"
@@ -33,17 +34,17 @@ public:
 
     void begin_pass();
 
-    // `layer` has been routed to `ids` ([top_k] of each token): learns from the guesses that were made for it.
-    // Call it before the routing's own pages are acquired.
-    void judge(size_t layer, std::span<const int32_t> ids, size_t top_k, residency::SlotCache& cache);
+    // `layer` has been routed to `ids` ([top_k] of each token), for which `demanded` are needed: learns from the
+    // guesses that were made for it. Call it before those pages are acquired.
+    void judge(size_t layer, std::span<const int32_t> ids, size_t top_k, std::span<const residency::PageId> demanded,
+               residency::SlotCache& cache);
 
-    // Whether choose() would look at its input at all: from a device it has to be fetched first.
+    // Behind judge(layer), whether choose() would look at its input at all: from a device it has to be fetched first.
     bool wants_input(size_t layer, const residency::SlotCache& cache) const;
 
-    // Pages to read behind `demanded`, the routing's own, of which some may be absent; best first. `input` is what
-    // the layer's router saw. Valid until the next call.
+    // Behind judge(layer): pages to read behind the routing's own, best first. `input` is what the layer's router saw.
+    // Valid until the next call.
     Result<std::span<const residency::PageId>> choose(size_t layer, const ggml_tensor* input, size_t top_k,
-                                                      std::span<const residency::PageId> demanded,
                                                       const residency::SlotCache& cache, ExpertCompute& compute);
 
 private:
@@ -57,6 +58,9 @@ private:
         std::array<Forecast, RouterGuess::kMostLayersAhead> by_distance;
         std::vector<residency::PageId> chosen;  // to be read, and not judged yet
     };
+    void learn(Forecasts& judged, std::span<const int32_t> ids, size_t top_k);
+    void withdraw_wrong(Forecasts& judged, std::span<const int32_t> ids, residency::SlotCache& cache);
+    void note_lack(size_t tokens, std::span<const residency::PageId> demanded, const residency::SlotCache& cache);
     static bool is_missing(const Layer& layer, uint32_t expert, const residency::SlotCache& cache);
     bool is_worth_asking(const Layer& target, size_t layers_ahead, const residency::SlotCache& cache) const;
     void note_absent(Forecasts& target, size_t layers_ahead, uint32_t tokens, const residency::SlotCache& cache);
@@ -65,6 +69,10 @@ private:
     std::vector<Forecasts> layers_;
     RouterGuess guess_;
     uint32_t passes_ = 0;
+    size_t missing_ = 0;   // of the last judged routing's pages, those that have to be read now
+    size_t foreseen_ = 0;  // those that guesses brought, or are bringing
+    size_t routings_without_lack_ = 0;
+    bool asks_ = true;  // the next layers, after the last judged routing
     std::vector<residency::PageId> pages_;  // of choose()
     std::vector<residency::PageId> wrong_;  // scratch of judge()
     std::vector<ExpertGuess> trusted_;      // scratch of choose_trusted()

@@ -45,21 +45,24 @@ Status RouterGuess::make(ExpertCompute& compute, const RouterTrace& here, const 
     if (later.weight == nullptr || input == nullptr || !is_on_host(input) || input->type != GGML_TYPE_F32 ||
         !is_float(here.norm) || !is_float(later.norm) || input->ne[0] != later.weight->ne[0])
         return {};
-    rescale(here, later, input);
+    const auto tokens = static_cast<size_t>(ggml_nrows(input));
+    const size_t step = (tokens + kMostTokens - 1) / kMostTokens;
+    rescale(here, later, input, step);
     HYPURA_ASSIGN(const std::span<const float> scores, compute.project(later.weight, inputs_));
     const auto experts = static_cast<size_t>(later.weight->ne[1]);
-    for (size_t token = 0; token * experts < scores.size(); ++token)
-        keep_best(scores.subspan(token * experts, experts), static_cast<uint32_t>(token), top_k);
+    for (size_t row = 0; row * experts < scores.size(); ++row)
+        keep_best(scores.subspan(row * experts, experts), static_cast<uint32_t>(row * step), top_k);
     return {};
 }
 
-void RouterGuess::rescale(const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input) {
+// Every step-th row, scaled as the later router sees it.
+void RouterGuess::rescale(const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input, size_t step) {
     const auto columns = static_cast<size_t>(input->ne[0]);
-    const auto rows = static_cast<size_t>(ggml_nrows(input));
+    const size_t rows = (static_cast<size_t>(ggml_nrows(input)) + step - 1) / step;
     inputs_.resize(columns * rows);
     for (size_t row = 0; row < rows; ++row) {
         const auto* values =
-            reinterpret_cast<const float*>(static_cast<const std::byte*>(input->data) + row * input->nb[1]);
+            reinterpret_cast<const float*>(static_cast<const std::byte*>(input->data) + row * step * input->nb[1]);
         std::copy_n(values, columns, &inputs_[row * columns]);
     }
     if (here.norm == nullptr && later.norm == nullptr) return;

@@ -27,9 +27,11 @@ struct ExpertGuess {
 class RouterGuess {
 public:
     static constexpr size_t kMostLayersAhead = 3;
+    // All 512 of a prompt took 1.6 % of its time on two cores, and name few experts that 64 of them do not.
+    static constexpr size_t kMostTokens = 64;
 
-    // Scores the experts of the router `later` for each token of `input`, the input of the router `here`, and keeps
-    // each token's best `top_k`, best first. Nothing where a router was not traced.
+    // Scores the experts of the router `later` for tokens of `input`, the input of the router `here`, and keeps each
+    // token's best `top_k`, best first. Of a pass of more than kMostTokens, so many are asked about, evenly spread. Nothing where a router was not traced.
     Status make(ExpertCompute& compute, const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input,
                 size_t top_k);
 
@@ -53,7 +55,7 @@ private:
         std::array<Record, kMargins> margins{};
         float tried = 0;
     };
-    void rescale(const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input);
+    void rescale(const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input, size_t step);
     void keep_best(std::span<const float> scores, uint32_t token, size_t top_k);
 
     std::vector<ExpertGuess> guesses_;

@@ -256,10 +256,10 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
 Status WeightStreamer::start_reads(const Group& group, const ggml_tensor* ids) {
     const auto layer = static_cast<size_t>(&group - groups_.data());
     const auto top_k = static_cast<size_t>(ids->ne[0]);
-    lookahead_.judge(layer, group.ids, top_k, cache_);
+    lookahead_.judge(layer, group.ids, top_k, group.pinned, cache_);
     const ggml_tensor* input = trace_router(ids, group.experts).input;
     if (group.bank != nullptr) input = fetch_input(group, input);
-    HYPURA_ASSIGN(const auto guesses, lookahead_.choose(layer, input, top_k, group.pinned, cache_, compute_));
+    HYPURA_ASSIGN(const auto guesses, lookahead_.choose(layer, input, top_k, cache_, compute_));
     return cache_.acquire(group.pinned, guesses);
 }
 

@@ -37,12 +37,16 @@ protected:
     }
     static PageId page(size_t layer, uint32_t expert) { return static_cast<PageId>(layer * kExperts + expert); }
 
-    std::vector<PageId> choose(size_t layer, std::vector<PageId> demanded = {}) {
-        const auto chosen = lookahead_.choose(layer, input_, kTopK, demanded, *pages_.cache_, compute_);
+    std::vector<PageId> choose(size_t layer) {
+        const auto chosen = lookahead_.choose(layer, input_, kTopK, *pages_.cache_, compute_);
         EXPECT_TRUE(chosen);
         return {chosen->begin(), chosen->end()};
     }
-    void judge(size_t layer, std::vector<int32_t> ids) { lookahead_.judge(layer, ids, kTopK, *pages_.cache_); }
+    void judge(size_t layer, std::vector<int32_t> ids) {
+        std::vector<PageId> demanded;
+        for (const int32_t id : ids) demanded.push_back(page(layer, static_cast<uint32_t>(id)));
+        lookahead_.judge(layer, ids, kTopK, demanded, *pages_.cache_);
+    }
     // Layer 1 names what the routers say, pass after pass.
     void prove_right(int passes = 6) {
         for (int pass = 0; pass < passes; ++pass) {
@@ -93,14 +97,17 @@ TEST_F(ExpertLookaheadTest, ALayerNeedsWhatItsRoutingNamed) {
 }
 
 TEST_F(ExpertLookaheadTest, LayersFurtherAheadAreAskedWhileTheDiskIsIdle) {
+    pages_.use({page(0, 0), page(0, 1)});
     for (int pass = 0; pass < 6; ++pass) {
         lookahead_.begin_pass();
+        judge(0, {0, 1});
         choose(0);
         judge(1, {0, 1});
         judge(2, {0, 1});
     }
     lookahead_.begin_pass();
     pages_.use({page(1, 0), page(1, 1)});
+    judge(0, {0, 1});
     EXPECT_THAT(choose(0), ElementsAre(page(2, 0), page(2, 1)));
     // Two pages under way are enough.
     pages_.manual_->held = true;
@@ -110,6 +117,35 @@ TEST_F(ExpertLookaheadTest, LayersFurtherAheadAreAskedWhileTheDiskIsIdle) {
     pages_.manual_->held = false;
     ASSERT_TRUE(pages_.cache_->wait(others));
     pages_.cache_->release(others);
+}
+
+// Experts 2 and 3 of layer 0 had to be read, so that four of the next layer may be, not two.
+TEST_F(ExpertLookaheadTest, AsManyAreReadAheadAsTheLayerLacked) {
+    const std::vector<int32_t> both = {0, 1, 2, 3};  // of two tokens
+    ggml_tensor* const two = matrix(2, 2, {3, 2, -3, -2});
+    for (int pass = 0; pass < 6; ++pass) {
+        lookahead_.begin_pass();
+        judge(0, both);
+        ASSERT_TRUE(lookahead_.choose(0, two, kTopK, *pages_.cache_, compute_));
+        judge(1, both);
+    }
+    lookahead_.begin_pass();
+    judge(0, both);
+    const auto chosen = lookahead_.choose(0, two, kTopK, *pages_.cache_, compute_);
+    ASSERT_TRUE(chosen);
+    EXPECT_THAT(*chosen, testing::UnorderedElementsAre(page(1, 0), page(1, 1), page(1, 2), page(1, 3)));
+}
+
+TEST_F(ExpertLookaheadTest, NobodyGuessesWhileNothingIsLacking) {
+    prove_right();
+    pages_.use({page(0, 0), page(0, 1)});
+    for (size_t i = 0; i < kLayers; ++i) judge(0, {0, 1});
+    EXPECT_TRUE(lookahead_.wants_input(0, *pages_.cache_));
+    judge(0, {0, 1});
+    EXPECT_FALSE(lookahead_.wants_input(0, *pages_.cache_));
+    EXPECT_THAT(choose(0), IsEmpty());
+    judge(0, {0, 2});
+    EXPECT_TRUE(lookahead_.wants_input(0, *pages_.cache_));
 }
 
 // Layer 1 has device slots, one of them with expert 0.

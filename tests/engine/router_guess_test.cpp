@@ -44,6 +44,19 @@ TEST_F(RouterGuessTest, AMarginIsMeasuredFromTheBorderInDeviations) {
     EXPECT_NEAR(guess_.guesses()[1].margin, 5 / 4.97, 0.01);
 }
 
+// 150 tokens, each third one of which is asked about.
+TEST_F(RouterGuessTest, OfManyTokensSomeAreAskedAbout) {
+    ggml_tensor* const many = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, input_->ne[0], 150);
+    for (int64_t token = 0; token < 150; ++token)
+        std::copy_n(static_cast<const float*>(input_->data) + (token % 2) * input_->ne[0], input_->ne[0],
+                    static_cast<float*>(many->data) + token * input_->ne[0]);
+    ASSERT_TRUE(guess_.make(compute_, {weight_, here_, nullptr}, {weight_, later_, nullptr}, many, 2));
+    ASSERT_EQ(guess_.guesses().size(), 50U * 2);
+    EXPECT_EQ(guess_.guesses()[2].token, 3U);
+    EXPECT_EQ(guess_.guesses()[2].expert, 2U);  // as the second token of `input_`, since 3 is odd
+    EXPECT_EQ(guess_.guesses().back().token, 147U);
+}
+
 TEST_F(RouterGuessTest, ARouterThatWasNotTracedIsNotGuessed) {
     ASSERT_TRUE(make({}));
     EXPECT_TRUE(guess_.guesses().empty());
