@@ -13,6 +13,8 @@ namespace hypura::engine {
 namespace {
 
 constexpr size_t kMostReadAhead = 64;  // reads of a dense pass that are looked at ahead; slots limit it first
+constexpr size_t kFewRows = 64;        // of a routing: few enough that each expert is a piece of its own
+constexpr size_t kMostPieces = 4;      // of a larger one
 
 std::vector<residency::SlotClassSpec> slot_classes(const placement::StreamPlan& plan) {
     std::vector<residency::SlotClassSpec> classes;
@@ -344,18 +346,34 @@ Status WeightStreamer::compute_pending() {
     const Group& group = *pending.part.group;
     if (group.bank != nullptr) return compute_on_device(pending);
     awaited_ = group.pinned;
-    for (;;) {
-        HYPURA_TRY(take_arrived(pending.part));
+    while (!awaited_.empty()) {
+        HYPURA_TRY(await_piece(pending.part));
         collect_rows(group);
         HYPURA_TRY(compute_.compute(pending.node, rows_));
-        if (awaited_.empty()) return {};
-        HYPURA_TRY(rows_.empty() ? cache_.wait_for_more() : cache_.poll());
+    }
+    return {};
+}
+
+// Experts that a piece is worth beginning for: with few rows each is bound by reading its weights from memory, with many
+// gathering rows and starting threads cost something.
+size_t WeightStreamer::least_piece(const Group& group) {
+    return group.ids.size() <= kFewRows ? 1 : (group.pinned.size() + kMostPieces - 1) / kMostPieces;
+}
+
+// Fills arrived_ with as many of the awaited experts as make a piece, and with what else has come meanwhile.
+Status WeightStreamer::await_piece(const ExpertPart& part) {
+    arrived_.assign(part.group->experts, 0);
+    const size_t enough = awaited_.size() - std::min(awaited_.size(), least_piece(*part.group));
+    HYPURA_TRY(cache_.poll());
+    for (;;) {
+        HYPURA_TRY(take_arrived(part));
+        if (awaited_.size() <= enough) return {};
+        HYPURA_TRY(cache_.wait_for_more());
     }
 }
 
 // Moves the experts whose slice is in memory from awaited_ to arrived_.
 Status WeightStreamer::take_arrived(const ExpertPart& part) {
-    arrived_.assign(part.group->experts, 0);
     size_t kept = 0;
     for (const residency::PageId page : awaited_) {
         HYPURA_ASSIGN(const bool here, cache_.has_slice(page, part.slice));

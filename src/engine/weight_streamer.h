@@ -130,6 +130,8 @@ private:
     bool redirect_to_slots(ggml_tensor* node, const ExpertPart& part);
     Result<bool> all_here(const ExpertPart& part);
     Status compute_pending();
+    static size_t least_piece(const Group& group);
+    Status await_piece(const ExpertPart& part);
     Status take_arrived(const ExpertPart& part);
     void collect_rows(const Group& group);
     bool bring_dense(ggml_tensor* weight, const Dense& dense);

@@ -113,12 +113,8 @@ Status WeightStreamer::compute_on_device(const Pending& pending) {
     HYPURA_TRY(group.bank->stream().multiply(pending.node, group.bank->tensor(pending.part.slice), rows_));
     awaited_ = group.pinned;
     while (!awaited_.empty()) {
-        const size_t before = awaited_.size();
-        HYPURA_TRY(take_arrived(pending.part));
-        if (awaited_.size() < before)
-            HYPURA_TRY(multiply_arrived(pending));
-        else
-            HYPURA_TRY(cache_.wait_for_more());
+        HYPURA_TRY(await_piece(pending.part));
+        HYPURA_TRY(multiply_arrived(pending));
     }
     return {};
 }
