@@ -8,8 +8,8 @@ namespace {
 constexpr uint32_t kPassesBetweenTrials = 8;  // of distances that have not been worth a read
 constexpr size_t kPagesBehindDemand = 2;      // of the next layer, beyond as many as this one lacked
 constexpr size_t kPagesUnderWay = 2;          // with fewer, layers further ahead are asked
-// A guess for so many tokens costs next to nothing, and is made until a whole pass lacked nothing. One for more tokens is
-// made only behind a routing that lacked something.
+// A guess for so many tokens costs next to nothing, and is made until a whole pass lacked nothing. One for more tokens
+// is made only behind a routing that lacked something.
 constexpr size_t kFewTokens = 32;
 
 bool names(std::span<const int32_t> row, uint32_t expert) {

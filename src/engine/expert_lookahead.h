@@ -1,10 +1,10 @@
 // Which experts of the next layers to read while this one computes: guesses of router_guess.h that have proved right
 // often enough, as many as keep the disk from falling idle.
 //
-// A routing first reads what it needs itself. Behind that, in the same submission, go guesses of the next layer, as many
-// as this one lacked and a few more, so that the disk works while the rest of this layer and the next one's attention
-// are computed; where little is under way, layers further ahead are asked too. What turns out wrong loses its promise
-// and ages like any other page. While nothing is lacking, nobody guesses.
+// A routing first reads what it needs itself. Behind that, in the same submission, go guesses of the next layer, as
+// many as this one lacked and a few more, so that the disk works while the rest of this layer and the next one's
+// attention are computed; where little is under way, layers further ahead are asked too. What turns out wrong loses its
+// promise and ages like any other page. While nothing is lacking, nobody guesses.
 #pragma once
 
 #include "base/status.h"
@@ -72,7 +72,7 @@ private:
     size_t missing_ = 0;   // of the last judged routing's pages, those that have to be read now
     size_t foreseen_ = 0;  // those that guesses brought, or are bringing
     size_t routings_without_lack_ = 0;
-    bool asks_ = true;  // the next layers, after the last judged routing
+    bool asks_ = true;                      // the next layers, after the last judged routing
     std::vector<residency::PageId> pages_;  // of choose()
     std::vector<residency::PageId> wrong_;  // scratch of judge()
     std::vector<ExpertGuess> trusted_;      // scratch of choose_trusted()

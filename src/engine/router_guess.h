@@ -31,7 +31,8 @@ public:
     static constexpr size_t kMostTokens = 64;
 
     // Scores the experts of the router `later` for tokens of `input`, the input of the router `here`, and keeps each
-    // token's best `top_k`, best first. Of a pass of more than kMostTokens, so many are asked about, evenly spread. Nothing where a router was not traced.
+    // token's best `top_k`, best first. Of a pass of more than kMostTokens, so many are asked about, evenly spread.
+    // Nothing where a router was not traced.
     Status make(ExpertCompute& compute, const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input,
                 size_t top_k);
 

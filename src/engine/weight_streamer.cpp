@@ -354,8 +354,8 @@ Status WeightStreamer::compute_pending() {
     return {};
 }
 
-// Experts that a piece is worth beginning for: with few rows each is bound by reading its weights from memory, with many
-// gathering rows and starting threads cost something.
+// Experts that a piece is worth beginning for: with few rows each is bound by reading its weights from memory, with
+// many gathering rows and starting threads cost something.
 size_t WeightStreamer::least_piece(const Group& group) {
     return group.ids.size() <= kFewRows ? 1 : (group.pinned.size() + kMostPieces - 1) / kMostPieces;
 }

@@ -17,7 +17,11 @@ constexpr double kRoutedNodes = 20;
 constexpr double kCutUs = 25;
 constexpr double kPieceBytes = 4.0 * kMiB;  // of the block reader
 constexpr double kMostDepth = 64;           // reads in flight
-constexpr double kReadLanes = 2;            // of the experts' slices, so that they come one after another
+// Of the missed experts, those that are on their way before their layer is routed, and what is read for nothing, over
+// what is needed: measured, docs/residency.md and docs/benchmarks.md.
+constexpr double kForeseenShare = 0.6;
+constexpr double kWasteShare = 0.04;
+constexpr double kReadLanes = 2;  // of the experts' slices, so that they come one after another
 // A page fault brings in what read-ahead reads around it, one at a time for each thread that faults. Experts lie apart
 // and every new page drives out another; a dense model is one long scan, which read-ahead knows. Fitted: a mixture of
 // 8.4 GB at 4 GiB came in at 0.19 GB/s where such reads gave 0.9, a dense model of 5.2 GB at 3 GiB at 1.8 GB/s where
@@ -29,14 +33,16 @@ constexpr double kLoadDepth = 8;
 // Of the bandwidth that the disk has by itself, while the processor computes: both use the same memory, and on small
 // machines the same cores. Fitted; docs/placement.md has the figures.
 constexpr double kShareWhileComputing = 0.9;
-// Of the rate that a product has by itself, between all the other nodes of a token. Fitted likewise.
+// Of the rate that a product has by itself, between all the other nodes of a token. Fitted likewise; weights that are
+// rearranged are computed without reading beside it.
 constexpr double kProductShare = 0.8;
+constexpr double kResidentProductShare = 0.85;
 
 const ComputeDevice& processor(const CostInputs& inputs) { return inputs.machine.devices.front(); }
 
 double seconds_for(const CostInputs& inputs, double bytes, const std::string& format, double tokens, ProductKind kind) {
     const double rate = weight_rate(processor(inputs), format, kind, tokens);
-    return rate > 0 ? bytes / (rate * kProductShare) : 0;
+    return rate > 0 ? bytes / (rate * (kind.repacked ? kResidentProductShare : kProductShare)) : 0;
 }
 
 double layers_with_experts(const CostInputs& inputs) { return static_cast<double>(inputs.demand.experts.size()); }
@@ -131,7 +137,7 @@ ExpertReads expert_reads(const CostInputs& inputs, double tokens, double missed)
     ExpertReads reads;
     TouchedExperts touched(inputs, tokens);
     for (const ExpertLayer& layer : inputs.demand.experts) {
-        const double experts = touched.of(layer) * missed;
+        const double experts = touched.of(layer) * missed * (1 + kWasteShare);
         const double bytes = experts * static_cast<double>(layer.expert_bytes);
         const double slice_bytes = static_cast<double>(layer.expert_bytes) / std::max(layer.slices, 1U);
         reads.bytes += bytes;
@@ -180,14 +186,23 @@ double pool_share(const StreamProblem& problem, const StreamPlan& layout) {
     return all > 0 ? std::min(1.0, held / all) : 1;
 }
 
-// How long the arithmetic stands still for experts. Those that are there are multiplied while the others are read, so
-// the waits are what the experts' own arithmetic does not fill; the first slice of each layer is waited for in any
-// case.
+// How long the arithmetic stands still for experts that nobody foresaw. Those that are there are multiplied while the
+// others are read, so the waits are what the experts' own arithmetic does not fill; the first slice of each layer is
+// waited for in any case.
 double expert_stall(const CostInputs& inputs, const ExpertReads& reads, double expert_arithmetic_s) {
     if (reads.seconds <= 0) return 0;
+    const double unforeseen_s = reads.seconds * (1 - kForeseenShare);
     const double first_slices_s =
-        reads.seconds * std::min(1.0, layers_with_experts(inputs) / std::max(reads.slices, 1.0));
-    return std::max(reads.seconds - expert_arithmetic_s, first_slices_s);
+        unforeseen_s * std::min(1.0, layers_with_experts(inputs) / std::max(reads.slices, 1.0));
+    return std::max(unforeseen_s - expert_arithmetic_s, first_slices_s);
+}
+
+// Arithmetic and reading of a pass side by side. Dense matrices are read evenly: the slower of both counts. Which
+// experts a layer lacks varies, so that the disk is idle at one layer and the processor at another: the cubic mean of
+// both sums, between their maximum and their sum, fits what was measured.
+double side_by_side(double arithmetic_s, double reading_s, bool reads_experts) {
+    return reads_experts ? std::cbrt(std::pow(arithmetic_s, 3) + std::pow(reading_s, 3))
+                         : std::max(arithmetic_s, reading_s);
 }
 
 double passes(const Workload& workload, uint32_t batch_tokens) {
@@ -260,7 +275,8 @@ Prediction predict_stream(const CostInputs& inputs, const StreamProblem& problem
     prediction.compute_s = compute_seconds(inputs, 1, false) + cuts_s;
     prediction.read_s = experts.seconds + dense.seconds;
     const double stall_s = expert_stall(inputs, experts, expert_seconds(inputs, 1, false));
-    prediction.token_s = std::max(stall_s + std::max(prediction.compute_s, dense.seconds), prediction.read_s);
+    prediction.token_s =
+        side_by_side(stall_s + std::max(prediction.compute_s, dense.seconds), prediction.read_s, experts.bytes > 0);
     prediction.exposed_read_s = prediction.token_s - prediction.compute_s;
     prediction.read_bytes_per_token = experts.bytes + dense.bytes;
     // A prompt goes through the layers in order, pass by pass: a cyclic scan, of which a pool that does not hold
@@ -269,7 +285,8 @@ Prediction predict_stream(const CostInputs& inputs, const StreamProblem& problem
     const ExpertReads pass_experts = expert_reads(inputs, tokens, share >= 1 ? 0 : 1);
     const double pass_stall_s = expert_stall(inputs, pass_experts, expert_seconds(inputs, tokens, false));
     const double pass_s = pass_stall_s + std::max(compute_seconds(inputs, tokens, false) + cuts_s, dense.seconds);
-    fill_prefill(prediction, inputs, std::max(pass_s, pass_experts.seconds + dense.seconds));
+    const double pass_read_s = pass_experts.seconds + dense.seconds;
+    fill_prefill(prediction, inputs, side_by_side(pass_s, pass_read_s, pass_experts.bytes > 0));
     prediction.load_s = load_seconds(inputs, static_cast<double>(layout.resident_bytes));
     return prediction;
 }

@@ -43,16 +43,19 @@ std::vector<double> use_probabilities(uint64_t experts, uint64_t used, double sk
     return probabilities;
 }
 
-// Che's characteristic time is the parameter: each T gives a pool size and its misses.
-MissCurve::Point at_time(const std::vector<double>& probabilities, double tokens, double reuse) {
-    double held = 0, missed = 0, used = 0;
+// A pool of the most popular experts, for each number of them. `probabilities` fall.
+std::vector<MissCurve::Point> pools_of_the_popular(const std::vector<double>& probabilities, double cliff,
+                                                   double reuse) {
+    const auto experts = static_cast<double>(probabilities.size());
+    const double used = std::accumulate(probabilities.begin(), probabilities.end(), 0.0);
+    std::vector<MissCurve::Point> points = {{0, 1}};
+    double missed = used;
     for (const double probability : probabilities) {
-        const double absent = std::pow(1 - probability, tokens);
-        held += 1 - absent;
-        missed += probability * absent;
-        used += probability;
+        missed -= probability;
+        const double share = points.back().share + 1 / experts;
+        points.push_back({share, std::max(missed, 0.0) / used * (share < cliff ? 1 : 1 - reuse)});
     }
-    return {held / static_cast<double>(probabilities.size()), (1 - reuse) * missed / used};
+    return points;
 }
 
 // Whether `b` lies above the line from `a` to `c`: then it is no corner of the convex curve.
@@ -72,19 +75,17 @@ MissCurve MissCurve::through(std::vector<Point> points) {
         while (hull.size() >= 2 && above_chord(hull[hull.size() - 2], hull.back(), point)) hull.pop_back();
         hull.push_back(point);
     }
-    return MissCurve(std::move(hull));
+    const double first = hull.front().share;
+    return {std::move(hull), first};
 }
 
 MissCurve MissCurve::expected(uint64_t experts, uint64_t used, const Routing& routing) {
     const double one_token = experts == 0 ? 1 : std::min(1.0, static_cast<double>(used) / static_cast<double>(experts));
     if (one_token >= 1 || used == 0) return through({});
     const std::vector<double> probabilities = use_probabilities(experts, used, routing.skew);
-    std::vector<Point> points;
-    for (double tokens = 1; tokens < 1e7; tokens *= 1.25) {
-        points.push_back(at_time(probabilities, tokens, routing.reuse));
-        if (points.back().miss < 1e-4) break;
-    }
-    return through(std::move(points));
+    MissCurve curve = through(pools_of_the_popular(probabilities, one_token, routing.reuse));
+    curve.cliff_ = one_token;
+    return curve;
 }
 
 double MissCurve::miss(double share) const {

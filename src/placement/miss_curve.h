@@ -2,11 +2,12 @@
 //
 // Without a trace the curve comes from two numbers. Popularity: the experts of a layer, ranked, are chosen in
 // proportion to rank^-skew. Re-use: that share of a token's demands repeats the token before. Everything else is taken
-// as independent from token to token, and the pool as LRU; then Che's approximation gives the hit rate (Che, Tung,
-// Wang: "Hierarchical Web Caching Systems", IEEE JSAC 20(7), 2002): there is a time T, here in tokens, such that an
-// expert is in the pool exactly if it was asked for during the last T tokens.
+// as independent from token to token. Of independent demands no policy without foresight hits more than the one that
+// keeps the most popular (Aho, Denning, Ullman: "Principles of Optimal Page Replacement", J. ACM 18(1), 1971), and the
+// pool's forecast (residency/use_forecast.h) finds out which these are: docs/placement.md compares it with
+// measurements. LRU, by Che's approximation, was up to 40 % too many misses, and all of them below one token's demand.
 //
-// The cliff: a pool of less than one token's demand never hits, since LRU drops an expert just before it returns.
+// The cliff: a pool of less than one token's demand cannot keep what the last token used, so that nothing is re-used.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +15,10 @@
 
 namespace hypura::placement {
 
-// The defaults lie in the middle of what has been published for LRU (docs/placement.md compares them).
+// The defaults lie in the middle of what has been published (docs/placement.md compares them).
 struct Routing {
-    double skew = 0.7;
-    double reuse = 0.3;
+    double skew = 0.5;
+    double reuse = 0.2;
 };
 
 // Points in order of `share`; `miss` falls, convex from the first point on. Below the first point everything misses.
@@ -34,13 +35,14 @@ public:
     static MissCurve through(std::vector<Point> points);
 
     double miss(double share) const;
-    // One token's demand: the least share that can hit at all.
-    double cliff() const { return points_.front().share; }
+    // One token's demand: the least share that a plan should give. Of a curve through() points the first one's.
+    double cliff() const { return cliff_; }
     const std::vector<Point>& points() const { return points_; }
 
 private:
-    explicit MissCurve(std::vector<Point> points) : points_(std::move(points)) {}
+    MissCurve(std::vector<Point> points, double cliff) : points_(std::move(points)), cliff_(cliff) {}
     std::vector<Point> points_;
+    double cliff_;
 };
 
 // Expected number of different experts that `tokens` tokens use in one layer.

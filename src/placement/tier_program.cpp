@@ -112,14 +112,16 @@ private:
     }
 
     // The tiers up to t are either in use for a pool, hold at least one token's demand of it (all tiers together:
-    // always), and miss what lies above every line of the curve; or they miss everything.
+    // always), and miss what lies above every line of the curve; or they miss everything. A curve that begins at
+    // nothing is convex as a whole and says itself what little hits.
     void add_pool_rows() {
         for (size_t p = 0; p < held_.size(); ++p) {
             const TierPool& pool = problem_.pools[p];
             std::vector<Term> held_so_far;
             for (size_t t = 0; t < last_; ++t) {
                 held_so_far.push_back({held_[p][t], kGiBytes / pool.bytes});
-                add_use_rows(pool.curve.cliff(), held_so_far, in_use_[p][t], missed_[p][t]);
+                if (t + 1 == last_ || pool.curve.points().front().share > 0)
+                    add_use_rows(pool.curve.cliff(), held_so_far, in_use_[p][t], missed_[p][t]);
                 add_curve_rows(pool.curve, held_so_far, missed_[p][t]);
             }
         }

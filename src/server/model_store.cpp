@@ -179,8 +179,8 @@ ModelPointer make_entry(const gguf::ModelFile& file, const std::string& name) {
     entry->parameters = count_parameters(file);
     entry->quantization = quantization_name(file);
     entry->chat_template = file.find_string("tokenizer.chat_template").value_or("");
-    entry->family = template_family(entry->chat_template,
-                                    file.find_string("tokenizer.chat_template.tool_use").value_or(""));
+    entry->family =
+        template_family(entry->chat_template, file.find_string("tokenizer.chat_template.tool_use").value_or(""));
     entry->embeds_only = pools(file, entry->shape.architecture);
     entry->infill_tokens = find_infill_tokens(file.metadata);
     return entry;

@@ -39,8 +39,8 @@ struct TemplateFamily {
     std::vector<std::string> marker_tokens() const;
 };
 
-// `source`: the Jinja text; empty for a model without a template. `tool_source`: that of the template which the model has
-// for conversations with tools, or empty.
+// `source`: the Jinja text; empty for a model without a template. `tool_source`: that of the template which the model
+// has for conversations with tools, or empty.
 TemplateFamily template_family(std::string_view source, std::string_view tool_source = {});
 
 }  // namespace hypura::server

@@ -159,7 +159,8 @@ TEST_F(ExpertLookaheadTest, WhatIsOnADeviceIsNotRead) {
     const auto bank = DeviceBank::create(*stream, group, 2, 2).value();
     lookahead_ = {};
     for (size_t layer = 0; layer < 2; ++layer)
-        lookahead_.add_layer({page(layer, 0), kExperts, 2, {weight_, nullptr, nullptr}, layer == 1 ? bank.get() : nullptr});
+        lookahead_.add_layer(
+            {page(layer, 0), kExperts, 2, {weight_, nullptr, nullptr}, layer == 1 ? bank.get() : nullptr});
     prove_right();
     ASSERT_TRUE(bank->assign(std::vector<uint32_t>{0, 2}));
     EXPECT_TRUE(lookahead_.wants_input(0, *pages_.cache_));
