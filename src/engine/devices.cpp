@@ -18,6 +18,7 @@ using AddServer = ggml_backend_reg_t (*)(const char* endpoint);
 std::vector<ggml_backend_dev_t> all_devices() {
     start_llama();
     std::vector<ggml_backend_dev_t> devices;
+    devices.reserve(ggml_backend_dev_count());
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) devices.push_back(ggml_backend_dev_get(i));
     return devices;
 }

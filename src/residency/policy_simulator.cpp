@@ -73,6 +73,7 @@ double worth(Policy policy, const PageView& page, const TracePage& place, const 
 
 std::vector<UseForecast::PagePlace> places_of(const DemandTrace& trace) {
     std::vector<UseForecast::PagePlace> places;
+    places.reserve(trace.pages.size());
     for (const TracePage& page : trace.pages)
         places.push_back({page.slot_class, static_cast<uint32_t>(page.layer), page.expert >= 0});
     return places;

@@ -477,7 +477,7 @@ std::string ipv6_pattern() {
         const std::string left = before == 0 ? ":" : std::format("(?:[0-9A-Fa-f]{{1,4}}:){{{}}}", before);
         const std::string right =
             after == 0 ? "" : std::format("(?:[0-9A-Fa-f]{{1,4}}(?::[0-9A-Fa-f]{{1,4}}){{0,{}}})?", after - 1);
-        alternatives += "|" + left + ":" + right;
+        alternatives += std::format("|{}:{}", left, right);
     }
     return std::format("^(?:{})$", alternatives);
 }

@@ -475,7 +475,7 @@ ApiResult<std::string> SchemaWriter::number_body(const Json& schema, bool intege
     HYPURA_ASSIGN(const NumberRange range, range_of(schema, integer));
     if (is_unlimited(range)) return std::string(integer ? "integer" : "number");
     HYPURA_ASSIGN(const TextAutomaton numbers, numbers_within(range));
-    const std::string name = next_name();
+    std::string name = next_name();
     rules_ += rules_of(numbers, name, Writing::kPlain);
     return name;
 }
@@ -517,7 +517,8 @@ ApiResult<std::string> SchemaWriter::object_body(const Json& schema) {
             std::vector<std::string> ways;
             const bool full = members.counts.most && written >= *members.counts.most;
             const std::string& behind = next[std::min(written + 1, most_written)];
-            if (!full && !behind.empty()) ways.push_back((written > 0 ? "ws \",\" ws " : "ws ") + rule + " " + behind);
+            if (!full && !behind.empty())
+                ways.push_back(std::format("ws {}{} {}", written > 0 ? "\",\" ws " : "", rule, behind));
             if (!required && !next[written].empty()) ways.push_back(next[written]);
             here.push_back(ways.empty() ? "" : add(next_name(), joined_with(ways, " | ")));
         }

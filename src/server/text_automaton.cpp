@@ -321,6 +321,7 @@ ApiResult<TextAutomaton> texts_of_length(uint64_t least, std::optional<uint64_t>
 // States are sets of (text, place) that are still possible; a text that is given twice does no harm.
 ApiResult<TextAutomaton> exactly(const std::vector<std::string>& texts) {
     std::vector<std::u32string> list;
+    list.reserve(texts.size());
     for (const std::string& text : texts) list.push_back(code_points(text));
     using Prefix = std::u32string;
     const auto edges_of = [&](const Prefix& at) {
