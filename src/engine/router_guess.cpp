@@ -46,6 +46,7 @@ Status RouterGuess::make(ExpertCompute& compute, const RouterTrace& here, const 
         !is_float(here.norm) || !is_float(later.norm) || input->ne[0] != later.weight->ne[0])
         return {};
     const auto tokens = static_cast<size_t>(ggml_nrows(input));
+    if (tokens == 0) return {};
     const size_t step = (tokens + kMostTokens - 1) / kMostTokens;
     rescale(here, later, input, step);
     HYPURA_ASSIGN(const std::span<const float> scores, compute.project(later.weight, inputs_));

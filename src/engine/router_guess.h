@@ -27,7 +27,8 @@ struct ExpertGuess {
 class RouterGuess {
 public:
     static constexpr size_t kMostLayersAhead = 3;
-    // All 512 of a prompt took 1.6 % of its time on two cores, and name few experts that 64 of them do not.
+    // All 512 of a prompt took 1.6 % of its time on two cores and found nine tenths of the experts that were lacking;
+    // these find two thirds.
     static constexpr size_t kMostTokens = 64;
 
     // Scores the experts of the router `later` for tokens of `input`, the input of the router `here`, and keeps each

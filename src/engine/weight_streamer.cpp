@@ -241,8 +241,8 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     if (routed == nullptr) return {};
     Group& group = *routed;
     HYPURA_TRY(read_ids(group, ids));
-    if (group.bank != nullptr) return route_on_device(group, ids);
-    pin_distinct(group);
+    find_distinct(group);
+    list_pages(group);
     if (Status started = start_reads(group, ids); !started) {
         group.pinned.clear();  // none of them is pinned
         return started;
@@ -250,6 +250,7 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     group.routed_by = ids;
     group.readers_left = group.readers;
     active_groups_.push_back(&group);
+    if (group.bank != nullptr) return place_on_device(group, ids);
     fill_index(group, ids);
     return {};
 }
@@ -286,14 +287,23 @@ Status WeightStreamer::read_ids(Group& group, const ggml_tensor* ids) {
 }
 
 // Each expert once, in the order in which the routing names them.
-void WeightStreamer::pin_distinct(Group& group) {
+void WeightStreamer::find_distinct(const Group& group) {
+    seen_.assign(group.experts, 0);
+    distinct_.clear();
+    for (const int32_t id : group.ids)
+        if (std::exchange(seen_[static_cast<size_t>(id)], uint8_t{1}) == 0)
+            distinct_.push_back(static_cast<uint32_t>(id));
+}
+
+// What RAM slots have to provide: all of distinct_, or those that have no device slot.
+void WeightStreamer::list_pages(Group& group) {
     cache_.release(group.pinned);
     group.pinned.clear();
-    seen_.assign(group.experts, 0);
-    for (int32_t id : group.ids) {
-        const auto expert = static_cast<uint32_t>(id);
-        if (std::exchange(seen_[expert], uint8_t{1}) == 0) group.pinned.push_back(group.first_page + expert);
-    }
+    for (const uint32_t expert : distinct_)
+        if (group.bank == nullptr || group.bank->slot_of(expert) < 0) group.pinned.push_back(group.first_page + expert);
+    if (group.bank == nullptr) return;
+    device_counters_.demands += distinct_.size();
+    device_counters_.hits += distinct_.size() - group.pinned.size();
 }
 
 void WeightStreamer::fill_index(Group& group, const ggml_tensor* ids) {

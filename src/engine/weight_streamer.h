@@ -114,8 +114,7 @@ private:
     ggml_tensor* make_index_tensor();
 
     // Device slots: weight_streamer_device.cpp.
-    Status route_on_device(Group& group, const ggml_tensor* ids);
-    void find_absent_from_device(Group& group);
+    Status place_on_device(Group& group, const ggml_tensor* ids);
     const ggml_tensor* fetch_input(const Group& group, const ggml_tensor* input);
     Status bring_to_device(Group& group, const ggml_tensor* ids);
     Status upload_arrivals(Group& group);
@@ -142,7 +141,8 @@ private:
 
     Status route(Router& router, const ggml_tensor* ids);
     Status read_ids(Group& group, const ggml_tensor* ids);
-    void pin_distinct(Group& group);
+    void find_distinct(const Group& group);
+    void list_pages(Group& group);
     void fill_index(Group& group, const ggml_tensor* ids);
     Status start_reads(const Group& group, const ggml_tensor* ids);
     void restore_nodes();
@@ -173,7 +173,7 @@ private:
     std::vector<residency::PageId> dense_pinned_;
 
     DeviceCounters device_counters_;
-    std::vector<uint32_t> distinct_;     // scratch of route_on_device: experts
+    std::vector<uint32_t> distinct_;     // experts of the routing in hand
     std::vector<int32_t> staging_slot_;  // scratch of multiply_arrived: by expert
     ggml_tensor* host_input_ = nullptr;  // of a device's router, as fetch_input brought it
     std::vector<std::byte> input_data_;
@@ -181,7 +181,7 @@ private:
     const ModelView* view_ = nullptr;
     std::unordered_set<const ggml_tensor*> resident_;  // weights that were loaded into the view
     ggml_context* index_context_ = nullptr;
-    std::vector<uint8_t> seen_;       // scratch of pin_distinct
+    std::vector<uint8_t> seen_;       // scratch of find_distinct
     std::vector<std::byte> raw_ids_;  // scratch of read_ids
     Status failure_;
 };

@@ -11,33 +11,11 @@
 
 namespace hypura::engine {
 
-Status WeightStreamer::route_on_device(Group& group, const ggml_tensor* ids) {
-    find_absent_from_device(group);
-    if (Status started = start_reads(group, ids); !started) {
-        group.pinned.clear();
-        return started;
-    }
-    group.routed_by = ids;
-    group.readers_left = group.readers;
-    active_groups_.push_back(&group);
+// Gives the routed experts device slots, or leaves them to be computed in pieces.
+Status WeightStreamer::place_on_device(Group& group, const ggml_tensor* ids) {
     group.in_pieces = !group.bank->assign(distinct_);
     device_counters_.batches_in_pieces += group.in_pieces ? 1 : 0;
     return group.in_pieces ? Status{} : bring_to_device(group, ids);
-}
-
-// The experts that the routing names, each once: distinct_. Those of them that RAM slots have to provide: group.pinned.
-void WeightStreamer::find_absent_from_device(Group& group) {
-    seen_.assign(group.experts, 0);
-    distinct_.clear();
-    for (const int32_t id : group.ids)
-        if (std::exchange(seen_[static_cast<size_t>(id)], uint8_t{1}) == 0)
-            distinct_.push_back(static_cast<uint32_t>(id));
-    cache_.release(group.pinned);
-    group.pinned.clear();
-    device_counters_.demands += distinct_.size();
-    for (const uint32_t expert : distinct_)
-        if (group.bank->slot_of(expert) < 0) group.pinned.push_back(group.first_page + expert);
-    device_counters_.hits += distinct_.size() - group.pinned.size();
 }
 
 // A copy in the host's memory of what the router saw; null where nobody would look at it.

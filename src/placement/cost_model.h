@@ -1,6 +1,7 @@
 // Seconds a token or a pass takes, from bytes and measured rates. docs/placement.md derives the formulas.
 //
-//     decode   T = stalls for experts + max(arithmetic, reading dense weights), at least all reading      streamed
+//     decode   T = cubic mean of stalls for experts + max(arithmetic, reading dense weights), and of all reading;
+//                  without experts the larger of both                       streamed
 //              T = arithmetic + what the page cache misses                   mapped
 //              T = arithmetic                                                resident
 #pragma once

@@ -57,6 +57,12 @@ TEST_F(RouterGuessTest, OfManyTokensSomeAreAskedAbout) {
     EXPECT_EQ(guess_.guesses().back().token, 147U);
 }
 
+TEST_F(RouterGuessTest, OfNoTokensNothingIsGuessed) {
+    input_ = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, 2, 0);
+    ASSERT_TRUE(make({weight_, later_, nullptr}));
+    EXPECT_TRUE(guess_.guesses().empty());
+}
+
 TEST_F(RouterGuessTest, ARouterThatWasNotTracedIsNotGuessed) {
     ASSERT_TRUE(make({}));
     EXPECT_TRUE(guess_.guesses().empty());
