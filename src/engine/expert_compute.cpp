@@ -11,7 +11,7 @@ namespace hypura::engine {
 namespace {
 
 constexpr size_t kGraphNodes = 8;                     // one is used
-constexpr size_t kMostBufferBytes = size_t{8} << 20;  // gathered rows at a time; a decode step needs some KiB
+constexpr size_t kMostBufferBytes = size_t{8} << 20;  // gathered rows at a time, if no expert has more
 
 size_t graph_memory_bytes() { return ggml_tensor_overhead() * 4 + ggml_graph_overhead_custom(kGraphNodes, false); }
 
@@ -32,6 +32,15 @@ size_t rows_at_a_time(const ggml_tensor* node) {
     return std::max<size_t>(kMostBufferBytes / (widest * sizeof(float)), 1);
 }
 
+// How many of `rows`, which are ordered by expert, are at most `most` and all that their experts have; the first
+// expert's in any case. ggml multiplies many rows of an expert by other kernels than few: they must not be parted.
+size_t whole_experts(std::span<const RoutedRow> rows, size_t most) {
+    if (rows.size() <= most) return rows.size();
+    const auto first_of = [&](int32_t slot) { return std::ranges::lower_bound(rows, slot, {}, &RoutedRow::slot); };
+    const auto cut = first_of(rows[most].slot);
+    return static_cast<size_t>((cut == rows.begin() ? first_of(rows[0].slot + 1) : cut) - rows.begin());
+}
+
 }  // namespace
 
 Result<ExpertCompute> ExpertCompute::create(uint32_t threads) {
@@ -46,11 +55,14 @@ Result<ExpertCompute> ExpertCompute::create(uint32_t threads) {
 
 Status ExpertCompute::compute(ggml_tensor* node, std::span<const RoutedRow> rows) {
     const size_t most = rows_at_a_time(node);
-    for (size_t done = 0; done < rows.size(); done += most) {
-        const auto piece = rows.subspan(done, std::min(most, rows.size() - done));
+    by_expert_.assign(rows.begin(), rows.end());
+    std::ranges::stable_sort(by_expert_, {}, &RoutedRow::slot);
+    for (std::span<const RoutedRow> left = by_expert_; !left.empty();) {
+        const auto piece = left.first(whole_experts(left, most));
         gather(node->src[1], piece);
         HYPURA_TRY(multiply(node, piece.size()));
         scatter(node, piece);
+        left = left.subspan(piece.size());
     }
     return {};
 }

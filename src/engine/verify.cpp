@@ -11,30 +11,43 @@
 namespace hypura::engine {
 namespace {
 
-constexpr uint32_t kBatchTokens = 8;  // small, so that the smallest pool is small and evictions are many
-constexpr uint32_t kContextTokens = 256;
+constexpr uint32_t kBatchTokens = 8;        // small, so that the smallest pool is small and evictions are many
+constexpr uint32_t kLongPromptTokens = 512;  // libggml has kernels of their own for many rows
+constexpr uint32_t kMostDecodeTokens = 128;
+constexpr uint32_t kContextTokens = 1024;
 
-using Steps = std::vector<std::vector<Token>>;
+struct Step {
+    std::vector<Token> tokens;
+    LogitsWanted logits = LogitsWanted::kAll;
+};
+using Steps = std::vector<Step>;
 
-// A prompt of several passes, single tokens, small batches.
-Steps make_steps(uint32_t decode_tokens, uint32_t vocabulary, uint32_t seed) {
-    std::mt19937 random(seed);
+Step random_step(size_t tokens, LogitsWanted logits, uint32_t vocabulary, std::mt19937& random) {
+    Step step{std::vector<Token>(tokens), logits};
+    std::ranges::generate(step.tokens, [&] { return static_cast<Token>(random() % std::max(vocabulary, 1U)); });
+    return step;
+}
+
+// A long prompt in one pass, if passes may be long (all of its logits would be asked for in short ones); a short one,
+// single tokens, small batches.
+Steps make_steps(const VerifyOptions& wanted, uint32_t vocabulary, uint32_t batch_tokens) {
+    std::mt19937 random(wanted.seed);
     std::vector<size_t> lengths = {8, 1, 1, 3, 13};
-    lengths.insert(lengths.end(), std::min(decode_tokens, kContextTokens / 2), 1);
+    lengths.insert(lengths.end(), std::min(wanted.decode_tokens, kMostDecodeTokens), 1);
     Steps steps;
-    for (const size_t length : lengths) {
-        std::vector<Token>& step = steps.emplace_back(length);
-        std::ranges::generate(step, [&] { return static_cast<Token>(random() % std::max(vocabulary, 1U)); });
-    }
+    if (batch_tokens > kBatchTokens)
+        steps.push_back(random_step(std::min(batch_tokens, kLongPromptTokens), LogitsWanted::kLast, vocabulary, random));
+    for (const size_t length : lengths) steps.push_back(random_step(length, LogitsWanted::kAll, vocabulary, random));
     return steps;
 }
 
 Result<std::vector<float>> run_steps(Engine& engine, const Steps& steps) {
     HYPURA_ASSIGN(const auto session, engine.new_session());
     std::vector<float> all;
-    for (const std::vector<Token>& step : steps) {
-        HYPURA_TRY(session->evaluate(step, LogitsWanted::kAll));
-        for (size_t row = 0; row < step.size(); ++row) {
+    for (const Step& step : steps) {
+        HYPURA_TRY(session->evaluate(step.tokens, step.logits));
+        const size_t rows = step.logits == LogitsWanted::kAll ? step.tokens.size() : 1;
+        for (size_t row = 0; row < rows; ++row) {
             const std::span<const float> logits = session->logits(row);
             all.insert(all.end(), logits.begin(), logits.end());
         }
@@ -83,7 +96,7 @@ Result<VerifyRun> verify_budget(const EngineOptions& options, std::string budget
     std::vector<float> streamed;
     {
         HYPURA_ASSIGN(const auto engine, Engine::open(options));
-        steps = make_steps(wanted.decode_tokens, engine->vocabulary_tokens(), wanted.seed);
+        steps = make_steps(wanted, engine->vocabulary_tokens(), engine->report().batch_tokens);
         HYPURA_ASSIGN(streamed, run_steps(*engine, steps));
         run.report = engine->report();
         run.slot_bytes = run.report.slot_bytes;

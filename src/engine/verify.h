@@ -34,9 +34,9 @@ struct VerifyResult {
 inline constexpr double kDeviceTolerance = 2e-3;
 
 // Runs one sequence of random tokens (a prompt batch, single tokens, small batches) through plain libllama and through
-// streaming at the smallest workable pool and at the given budget; compares every logit bit for bit. Devices that the
-// options name take part in the streaming side alone. Needs no
-// vocabulary in the model.
+// streaming at the smallest workable pool and at the given budget, there with a prompt in one long pass before them;
+// compares every logit bit for bit, of the long prompt the last token's. Devices that the options name take part in the
+// streaming side alone. Needs no vocabulary in the model.
 Result<VerifyResult> verify(const VerifyOptions& options);
 
 // Teacher-forced run: raw float32 logits, [tokens, vocabulary_tokens] row-major, native byte order.
