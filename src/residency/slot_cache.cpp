@@ -16,7 +16,6 @@ uint64_t read_tag(PageId page, size_t slice) { return page | uint64_t{slice} << 
 Result<std::vector<MemoryRegion>> one_piece(const SlotClassSpec& spec) {
     HYPURA_ASSIGN(MemoryRegion memory, MemoryRegion::reserve(spec.stride_bytes * spec.slots));
     memory.advise_huge_pages(0, memory.size_bytes());
-    memory.commit(0, memory.size_bytes());
     std::vector<MemoryRegion> pieces;
     pieces.push_back(std::move(memory));
     return pieces;
@@ -49,7 +48,16 @@ Result<SlotCache> SlotCache::create(const std::vector<SlotClassSpec>& classes, s
                                     storage::BlockReader& reader, const SlotMemory& memory) {
     SlotCache cache(std::move(pages), reader);
     for (const SlotClassSpec& spec : classes) HYPURA_TRY(cache.add_class(spec, memory));
+    if (!memory.allocate) cache.commit_in_background();
     return cache;
+}
+
+// In the order in which slots are first taken.
+void SlotCache::commit_in_background() {
+    std::vector<std::span<std::byte>> pieces;
+    for (const SlotClass& slots : classes_)
+        for (const MemoryRegion& memory : slots.memory) pieces.emplace_back(memory.data(), memory.size_bytes());
+    commit_ = BackgroundCommit(std::move(pieces));
 }
 
 SlotCache::SlotCache(std::vector<PageSpec> pages, storage::BlockReader& reader)

@@ -22,6 +22,7 @@
 // Not thread-safe: it belongs to the thread that runs the model.
 #pragma once
 
+#include "base/background_commit.h"
 #include "base/memory_region.h"
 #include "base/status.h"
 #include "residency/page_id.h"
@@ -198,6 +199,7 @@ private:
 
     SlotCache(std::vector<PageSpec> pages, storage::BlockReader& reader);
     Status add_class(const SlotClassSpec& spec, const SlotMemory& memory);
+    void commit_in_background();
 
     Found pin(PageId id);
     Status load_missing();
@@ -225,6 +227,7 @@ private:
     void unlink(PageId id);
 
     std::vector<SlotClass> classes_;
+    BackgroundCommit commit_;  // of their memory, and ended before it
     std::vector<Page> pages_;  // the real ones, then one sentinel for each class
     // Not owned; after the memory, since it is awaited first.
     std::unique_ptr<storage::BlockReader, WaitForReads> reader_;
