@@ -79,7 +79,8 @@ uint64_t smallest_room(const std::vector<placement::BankRequest>& requests) {
 
 }  // namespace
 
-DeviceShare share_out_devices(const Runtime& runtime, const EngineOptions& options, StreamLayout& layout) {
+DeviceShare share_out_devices(const Runtime& runtime, const EngineOptions& options, uint64_t ram_bytes,
+                              StreamLayout& layout) {
     DeviceShare share;
     share.staging.resize(runtime.devices.size());
     const auto experts_used = static_cast<uint32_t>(std::max<uint64_t>(runtime.shape.experts_used, 1));
@@ -97,10 +98,12 @@ DeviceShare share_out_devices(const Runtime& runtime, const EngineOptions& optio
                 requests.push_back(request_of(bank.group, experts_used, options.smallest_pool));
         uint64_t room_bytes =
             options.smallest_pool ? smallest_room(requests) : room_on(runtime.devices[d], runtime, options, layout);
-        share.staging[d] = device_kind(runtime.devices[d]) == "remote" ? 0 : staging_bytes(requests, room_bytes);
+        const bool remote = device_kind(runtime.devices[d]) == "remote";
+        share.staging[d] = remote ? 0 : staging_bytes(requests, room_bytes);
         if (!options.smallest_pool) room_bytes -= std::min(room_bytes, share.staging[d]);
-        const std::vector<uint32_t> slots =
-            placement::plan_banks(requests, room_bytes, kMostBankBytes, device_kind(runtime.devices[d]) == "remote");
+        const placement::BankRoom room{room_bytes, kMostBankBytes, ram_bytes};
+        const std::vector<uint32_t> slots = remote ? placement::plan_whole_banks(requests, room)
+                                                   : placement::plan_banks(requests, room, runtime.bank_rates);
         size_t next = 0;
         for (DeviceShare::Bank& bank : banks)
             if (bank.device == runtime.devices[d]) bank.slots = slots[next++];

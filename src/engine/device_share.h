@@ -22,8 +22,10 @@ struct DeviceShare {
     uint32_t most_ids = 0;          // of one group in the largest batch
 };
 
-// Takes the groups that fit whole out of `layout`. With no devices: nothing is shared out.
-DeviceShare share_out_devices(const Runtime& runtime, const EngineOptions& options, StreamLayout& layout);
+// Takes the groups that fit whole out of `layout`. `ram_bytes`: for RAM slots beneath. With no devices: nothing is
+// shared out.
+DeviceShare share_out_devices(const Runtime& runtime, const EngineOptions& options, uint64_t ram_bytes,
+                              StreamLayout& layout);
 
 // Allocates what was shared out, rebinds the tensors, and adds the weights of whole groups to what is loaded on
 // devices. The result is parallel to the layout's groups; the runtime owns the banks.

@@ -1,6 +1,7 @@
 #include "engine/device_stream.h"
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "engine/llama_library.h"
 
 #include <algorithm>
@@ -12,6 +13,7 @@ namespace {
 constexpr size_t kGraphNodes = 16;                     // six are used
 constexpr size_t kMostBufferBytes = size_t{32} << 20;  // of a piece's inputs and results
 constexpr uint64_t kPageBytes = 4096;
+constexpr uint64_t kProbeBytes = 64 * kMiB;
 
 ggml_backend_buffer_t buffer_of(const ggml_tensor* tensor) {
     return tensor->view_src != nullptr ? tensor->view_src->buffer : tensor->buffer;
@@ -152,6 +154,27 @@ Status DeviceStream::multiply_piece(ggml_tensor* node, ggml_tensor* matrices, st
     if (status == GGML_STATUS_SUCCESS) return {};
     return fail(ErrorCode::kInternal, "ggml failed with {} on a graph of ours on {}", static_cast<int>(status),
                 ggml_backend_dev_name(device_));
+}
+
+double upload_rate(ggml_backend_dev_t device) {
+    const auto stream = DeviceStream::create(device, 0);
+    const GgmlContextHandle context(ggml_init({.mem_size = ggml_tensor_overhead() * 2, .no_alloc = true}));
+    ggml_tensor* const target = ggml_new_tensor_1d(context.get(), GGML_TYPE_I8, static_cast<int64_t>(kProbeBytes));
+    const BufferHandle buffer(
+        ggml_backend_alloc_ctx_tensors_from_buft(context.get(), ggml_backend_dev_buffer_type(device)));
+    if (!stream || buffer == nullptr) return 0;
+    auto source = (*stream)->allocate_pinned(kProbeBytes);
+    if (!source || source->data() == nullptr) source = MemoryRegion::reserve(kProbeBytes);
+    if (!source) return 0;
+    source->commit(0, kProbeBytes);
+    int64_t best_us = INT64_MAX;
+    for (int i = 0; i < 4; ++i) {
+        const int64_t begin_us = now_us();
+        (*stream)->upload(target, 0, source->data(), kProbeBytes);
+        (*stream)->wait();
+        best_us = std::min(best_us, std::max<int64_t>(now_us() - begin_us, 1));
+    }
+    return static_cast<double>(kProbeBytes) * 1e6 / static_cast<double>(best_us);
 }
 
 }  // namespace hypura::engine

@@ -68,6 +68,14 @@ uint32_t default_context_tokens(const gguf::ModelShape& shape) {
     return static_cast<uint32_t>(shape.context_train == 0 ? kMost : std::min(shape.context_train, kMost));
 }
 
+// It decides how experts are shared out among layers. No profile is asked: this takes 20 ms.
+void glance_at_upload_rate(Runtime& runtime) {
+    const auto local = std::ranges::find_if(
+        runtime.devices, [](ggml_backend_dev_t device) { return device_kind(device) != "remote"; });
+    if (local == runtime.devices.end()) return;
+    if (const double rate = upload_rate(*local); rate > 0) runtime.bank_rates.upload_bytes_per_second = rate;
+}
+
 class LlamaEngine final : public Engine {
 public:
     Status open(const EngineOptions& options);
@@ -178,6 +186,7 @@ Status LlamaEngine::decide_plan(EngineOptions& options) {
     const auto plan =
         placement::make_plan(placement::model_demand(runtime_.file), known.machine, known.disk, plan_request(options));
     if (!plan) HYPURA_TRY(check_plain_budget(options, plan.error()));
+    runtime_.bank_rates = placement::bank_rates(known.machine, known.disk, {});
     Report& report = runtime_.report;
     report.mode = options.mode != Mode::kAuto ? options.mode : plan ? from_plan_mode(plan->mode) : Mode::kStream;
     report.reason = options.mode != Mode::kAuto ? "asked for" : plan ? plan->reason : plan.error().message;
@@ -215,6 +224,7 @@ Status LlamaEngine::decide_devices(const EngineOptions& options) {
         report.reason = std::format("experts are streamed to {}", ggml_backend_dev_name(runtime_.devices.front()));
     }
     request.with_experts = report.mode != Mode::kStream;
+    if (!request.with_experts && runtime_.shape.experts > 0) glance_at_upload_rate(runtime_);
     runtime_.device_plan = request.with_experts ? whole : plan_devices(demand, request);
     report.predicted_tokens_per_second = 0;  // rates of devices are not part of the prediction
     if (runtime_.device_plan.gpu_layers > 0) return {};

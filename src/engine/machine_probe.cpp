@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "engine/device_stream.h"
 #include "engine/devices.h"
 #include "engine/llama_library.h"
 #include "hardware/disk_info.h"
@@ -41,7 +42,6 @@ constexpr int64_t kBatchTokens = 512;
 constexpr int64_t kExperts = 64;
 constexpr int64_t kExpertColumns = 2048;
 constexpr int64_t kLeastUs = 60'000;  // a figure rests on that much computing, or on five runs
-constexpr uint64_t kUploadBytes = 64 * kMiB;
 // As f16 0.065, and an ordinary scale in every block format: neither NaN nor denormal numbers, which some processors
 // are slow with.
 constexpr int kWeightPattern = 0x2C;
@@ -229,29 +229,13 @@ double node_us(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in) {
     return product == nullptr ? 0 : product->median_seconds() * 1e6 / kNodes;
 }
 
-double upload_rate(ggml_backend_t backend, ggml_backend_buffer_type_t into) {
-    const GgmlContextHandle context = new_context();
-    ggml_tensor* const target = ggml_new_tensor_1d(context.get(), GGML_TYPE_I8, static_cast<int64_t>(kUploadBytes));
-    const BufferHandle buffer(ggml_backend_alloc_ctx_tensors_from_buft(context.get(), into));
-    if (buffer == nullptr) return 0;
-    const std::vector<std::byte> source(kUploadBytes, std::byte{kWeightPattern});
-    int64_t best_us = INT64_MAX;
-    for (int i = 0; i < 4; ++i) {
-        const int64_t begin_us = now_us();
-        ggml_backend_tensor_set(target, source.data(), 0, kUploadBytes);
-        ggml_backend_synchronize(backend);
-        best_us = std::min(best_us, std::max<int64_t>(now_us() - begin_us, 1));
-    }
-    return static_cast<double>(kUploadBytes) * 1e6 / static_cast<double>(best_us);
-}
-
 placement::ComputeDevice measure_device(ggml_backend_dev_t device, uint32_t threads, const ProbeProgress& progress) {
     placement::ComputeDevice row = describe(device);
     const BackendHandle backend = start_backend(device, threads);
     if (backend == nullptr) return row;  // listed, but it cannot be used: no rates
     ggml_backend_buffer_type_t const own = ggml_backend_dev_buffer_type(device);
     const bool is_processor = row.kind == "cpu";
-    if (!is_processor) row.upload_bytes_per_second = upload_rate(backend.get(), own);
+    if (!is_processor) row.upload_bytes_per_second = upload_rate(device);
     row.node_us = node_us(backend.get(), own);
     for (const Format& format : kFormats) {
         if (progress) progress(std::format("{} on {}", format.name, row.name));

@@ -152,6 +152,21 @@ Status make_context_within_budget(Runtime& runtime, const EngineOptions& options
     return made;
 }
 
+// What the process holds beside weights.
+uint64_t other_bytes(const Candidate& candidate) {
+    return candidate.process_bytes + candidate.context_bytes + kUnannouncedBytes;
+}
+
+// About what the budget leaves for RAM slots of experts.
+uint64_t ram_for_experts(const EngineOptions& options, const Candidate& candidate) {
+    const uint64_t weights_bytes = options.weights_bytes > 0
+                                       ? options.weights_bytes
+                                       : options.ram_bytes - std::min(options.ram_bytes, other_bytes(candidate));
+    uint64_t fixed_bytes = 0;
+    for (const CapturedWeight& weight : candidate.layout.fixed) fixed_bytes += weight.info->size_bytes;
+    return weights_bytes - std::min(weights_bytes, fixed_bytes);
+}
+
 // Makes a context of `batch_tokens` and finds out what can be streamed beneath it.
 Result<Candidate> try_batch(Runtime& runtime, const EngineOptions& options, uint32_t batch_tokens,
                             std::span<const storage::DirectFile> files) {
@@ -164,17 +179,12 @@ Result<Candidate> try_batch(Runtime& runtime, const EngineOptions& options, uint
     HYPURA_ASSIGN(const hardware::ProcessMemory after, hardware::process_memory());
     candidate.context_bytes = after.data_bytes - std::min(after.data_bytes, before.data_bytes);
     candidate.layout = lay_out(candidate.capture, files);
-    candidate.share = share_out_devices(runtime, options, candidate.layout);
+    candidate.share = share_out_devices(runtime, options, ram_for_experts(options, candidate), candidate.layout);
     candidate.problem =
         stream_problem(candidate.layout, batch_tokens, static_cast<uint32_t>(runtime.shape.experts_used));
     for (const DeviceShare::Bank& bank : candidate.share.partial)
         candidate.problem.fixed_bytes += RouterCopies::bytes(bank.group.router);
     return candidate;
-}
-
-// What the process holds beside weights.
-uint64_t other_bytes(const Candidate& candidate) {
-    return candidate.process_bytes + candidate.context_bytes + kUnannouncedBytes;
 }
 
 // What the budget leaves for weights.

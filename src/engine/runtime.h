@@ -10,6 +10,7 @@
 #include "engine/llama_handles.h"
 #include "engine/model_view.h"
 #include "engine/weight_streamer.h"
+#include "placement/bank_plan.h"
 #include "placement/device_plan.h"
 #include "storage/reader.h"
 
@@ -33,6 +34,7 @@ struct Runtime {
 
     std::vector<ggml_backend_dev_t> devices;  // beside the processor; empty: none
     placement::DevicePlan device_plan;        // what of the model they hold
+    placement::BankRates bank_rates;          // what experts cost that they do not hold
 
     std::optional<ModelView> view;  // kStream only
     ModelHandle model;

@@ -1,13 +1,12 @@
 #include "placement/device_outlook.h"
 
+#include "placement/bank_plan.h"
+
 #include <algorithm>
+#include <vector>
 
 namespace hypura::placement {
 namespace {
-
-// A cut of the graph on a device: ids come back, slot numbers go there, the rest is submitted. On an H200 about 60 us.
-constexpr double kDeviceCutUs = 60;
-constexpr uint64_t kMostBankBytes = UINT64_MAX;
 
 const ComputeDevice* card_of(const Machine& machine) {
     const auto found = std::ranges::find_if(
@@ -23,7 +22,17 @@ Machine computing_on(const Machine& machine, const ComputeDevice& card) {
     return other;
 }
 
-void share_out_banks(DeviceOutlook& outlook, const ModelDemand& demand) {
+double share(double part, double whole) { return whole > 0 ? std::min(1.0, part / whole) : 1; }
+
+// RAM slots beneath, as the plan without the card has them.
+uint64_t slot_bytes(const Plan& base, const ModelDemand& demand) {
+    if (base.mode != PlanMode::kStream) return UINT64_MAX;
+    return static_cast<uint64_t>(share(base.pool_slots, base.pool_experts) * static_cast<double>(demand.expert_bytes()));
+}
+
+// What is missed of it goes into the outlook too.
+BankForecast share_out_banks(DeviceOutlook& outlook, const ModelDemand& demand, uint64_t ram_bytes,
+                             const BankRates& rates) {
     std::vector<BankRequest> requests;
     for (const ExpertLayer& layer : demand.experts) {
         requests.push_back({.expert_bytes = layer.expert_bytes,
@@ -32,36 +41,25 @@ void share_out_banks(DeviceOutlook& outlook, const ModelDemand& demand) {
                             .least_slots = static_cast<uint32_t>(demand.shape.experts_used)});
         outlook.bank_experts += layer.experts;
     }
-    const std::vector<uint32_t> slots = plan_banks(requests, outlook.plan.expert_room_bytes, kMostBankBytes);
+    const BankRoom room{.device_bytes = outlook.plan.expert_room_bytes, .ram_bytes = ram_bytes};
+    const std::vector<uint32_t> slots = plan_banks(requests, room, rates);
     for (size_t i = 0; i < slots.size(); ++i) {
         outlook.bank_slots += slots[i];
         outlook.bank_bytes += slots[i] * requests[i].expert_bytes;
     }
+    const BankForecast forecast = forecast_banks(requests, slots, room, rates);
+    outlook.device_miss = forecast.uploaded;
+    outlook.disk_miss = forecast.read;
+    return forecast;
 }
 
-double share(double part, double whole) { return whole > 0 ? std::min(1.0, part / whole) : 1; }
-
 // Misses of the card are uploaded from RAM slots, and what those miss too is read; a layer with a miss waits for both.
-void predict_streaming(DeviceOutlook& outlook, const CostInputs& costs, const ComputeDevice& card, const Plan& base,
-                       const Routing& routing) {
-    const ModelDemand& demand = costs.demand;
-    const MissCurve curve = MissCurve::expected(demand.shape.experts, demand.shape.experts_used, routing);
-    const double on_card = share(outlook.bank_slots, outlook.bank_experts);
-    const double in_memory = base.mode == PlanMode::kStream ? share(base.pool_slots, base.pool_experts) : 1;
-    outlook.device_miss = on_card >= 1 ? 0 : curve.miss(on_card);
-    outlook.disk_miss = on_card + in_memory >= 1 ? 0 : curve.miss(on_card + in_memory);
-    const auto token_bytes = static_cast<double>(demand.token_expert_bytes());
+void predict_streaming(DeviceOutlook& outlook, const CostInputs& costs, const BankForecast& experts) {
     Prediction& prediction = outlook.prediction;
-    const double uploads_s =
-        card.upload_bytes_per_second > 0 ? outlook.device_miss * token_bytes / card.upload_bytes_per_second : 0;
-    const double cuts_s = on_card >= 1 ? 0 : static_cast<double>(demand.experts.size()) * kDeviceCutUs / 1e6;
-    double disk_rate = 0;
-    for (const storage::DiskPoint& point : costs.disk.points) disk_rate = std::max(disk_rate, point.bytes_per_second);
-    prediction.read_bytes_per_token = outlook.disk_miss * token_bytes;
-    prediction.read_s = disk_rate > 0 ? prediction.read_bytes_per_token / disk_rate : 0;
-    prediction.exposed_read_s = prediction.read_s;
-    prediction.expert_miss = outlook.disk_miss;
-    prediction.compute_s = compute_seconds(costs, 1, false) + uploads_s + cuts_s;
+    prediction.read_bytes_per_token = experts.read * static_cast<double>(costs.demand.token_expert_bytes());
+    prediction.read_s = prediction.exposed_read_s = experts.read_s;
+    prediction.expert_miss = experts.read;
+    prediction.compute_s = compute_seconds(costs, 1, false) + experts.device_s;
     prediction.token_s = prediction.compute_s + prediction.exposed_read_s;
 }
 
@@ -81,11 +79,12 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
                          .cache_type = base.cache_type};
     outlook.plan = plan_devices(demand, wanted);
     const bool holds_model = outlook.plan.holds_all && outlook.plan.used_bytes() <= outlook.room_bytes;
+    BankForecast experts;
     if (!holds_model) {
         outlook.mode = PlanMode::kStream;
         wanted.with_experts = false;
         outlook.plan = plan_devices(demand, wanted);
-        share_out_banks(outlook, demand);
+        experts = share_out_banks(outlook, demand, slot_bytes(base, demand), bank_rates(machine, disk, request.routing));
     }
     if (outlook.plan.gpu_layers == 0) return std::nullopt;
     const Machine computing = computing_on(machine, *card);
@@ -95,7 +94,7 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
     if (holds_model)
         outlook.prediction.compute_s = outlook.prediction.token_s = compute_seconds(costs, 1, false);
     else
-        predict_streaming(outlook, costs, *card, base, request.routing);
+        predict_streaming(outlook, costs, experts);
     return outlook;
 }
 

@@ -1,6 +1,7 @@
 #include "placement/device_plan.h"
 
 #include <algorithm>
+#include <vector>
 
 namespace hypura::placement {
 namespace {
@@ -47,45 +48,6 @@ DevicePlan plan_devices(const ModelDemand& demand, const DeviceRequest& request)
     plan.expert_room_bytes = request.room_bytes - std::min(request.room_bytes, plan.used_bytes());
     if (plan.gpu_layers == 0) plan = {};
     return plan;
-}
-
-namespace {
-
-uint32_t most_slots(const BankRequest& group, uint64_t most_bank_bytes) {
-    const uint64_t reachable = most_bank_bytes / std::max<uint64_t>(group.matrix_bytes, 1);
-    return static_cast<uint32_t>(std::min<uint64_t>(group.experts, reachable));
-}
-
-double even_share(const std::vector<BankRequest>& groups, uint64_t room_bytes) {
-    uint64_t all_bytes = 0;
-    for (const BankRequest& group : groups) all_bytes += group.expert_bytes * group.experts;
-    if (all_bytes <= room_bytes) return 1;
-    return static_cast<double>(room_bytes) / static_cast<double>(all_bytes);
-}
-
-}  // namespace
-
-std::vector<uint32_t> plan_banks(const std::vector<BankRequest>& groups, uint64_t room_bytes, uint64_t most_bank_bytes,
-                                 bool whole_only) {
-    const double share = whole_only ? 1 : even_share(groups, room_bytes);
-    uint64_t left_bytes = room_bytes;
-    std::vector<uint32_t> slots;
-    for (const BankRequest& group : groups) {
-        const uint32_t most = most_slots(group, most_bank_bytes);
-        const auto even = static_cast<uint32_t>(share * group.experts);
-        const uint32_t wanted = std::min(most, std::max(even, group.least_slots));
-        const bool enough = wanted >= (whole_only ? group.experts : group.least_slots);
-        slots.push_back(enough && wanted * group.expert_bytes <= left_bytes ? wanted : 0);
-        left_bytes -= slots.back() * group.expert_bytes;
-    }
-    if (whole_only) return slots;
-    for (size_t g = 0; g < groups.size(); ++g) {  // rounding leaves room for a few more
-        const bool may_grow = slots[g] > 0 && slots[g] < most_slots(groups[g], most_bank_bytes);
-        if (!may_grow || groups[g].expert_bytes > left_bytes) continue;
-        ++slots[g];
-        left_bytes -= groups[g].expert_bytes;
-    }
-    return slots;
 }
 
 }  // namespace hypura::placement

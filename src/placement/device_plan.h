@@ -2,7 +2,7 @@
 // directory.
 //
 // What every token reads comes first: layers from the last one down (libllama's order), with their keys and values.
-// Routed experts get what is left; how much that really is, is measured once libllama has taken its part.
+// Routed experts get what is left (bank_plan.h); how much that really is, is measured once libllama has taken its part.
 #pragma once
 
 #include "placement/model_demand.h"
@@ -10,7 +10,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <vector>
 
 namespace hypura::placement {
 
@@ -34,17 +33,5 @@ struct DevicePlan {
 };
 
 DevicePlan plan_devices(const ModelDemand& demand, const DeviceRequest& request);
-
-// Slots that each of the groups gets of `room_bytes` on one device. All experts of every group where they fit;
-// otherwise the room is shared out evenly, so that each group keeps its most used experts. A group that cannot get
-// `least_slots` gets none: its experts stay with the host. `most_bank_bytes` bounds one tensor's slots.
-struct BankRequest {
-    uint64_t expert_bytes = 0;  // one expert, all its matrices
-    uint64_t matrix_bytes = 0;  // the largest of them
-    uint32_t experts = 0;
-    uint32_t least_slots = 0;
-};
-std::vector<uint32_t> plan_banks(const std::vector<BankRequest>& groups, uint64_t room_bytes, uint64_t most_bank_bytes,
-                                 bool whole_only = false);
 
 }  // namespace hypura::placement

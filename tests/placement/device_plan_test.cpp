@@ -3,21 +3,13 @@
 #include "base/bytes.h"
 #include "placement/device_outlook.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <numeric>
 #include <optional>
 
 namespace hypura::placement {
 namespace {
-
-using testing::AllOf;
-using testing::Each;
-using testing::ElementsAre;
-using testing::Ge;
-using testing::Le;
 
 ModelDemand lab_model() {
     const auto spec = gguf::synthetic_preset("lab-moe-8g");
@@ -57,36 +49,6 @@ TEST(DevicePlan, ACountThatWasAskedForIsKept) {
     EXPECT_EQ(plan_devices(lab_model(), request).gpu_layers, 7u);
     request.gpu_layers = 0;
     EXPECT_EQ(plan_devices(lab_model(), request).gpu_layers, 0u);
-}
-
-TEST(BankPlan, AllExpertsWhereTheyFit) {
-    const std::vector<BankRequest> groups(
-        3, BankRequest{.expert_bytes = 100, .matrix_bytes = 40, .experts = 8, .least_slots = 2});
-    EXPECT_THAT(plan_banks(groups, 2400, kGiB), ElementsAre(8, 8, 8));
-}
-
-TEST(BankPlan, SharesEvenlyAndWithinTheRoom) {
-    const std::vector<BankRequest> groups(
-        24, BankRequest{.expert_bytes = 100, .matrix_bytes = 40, .experts = 64, .least_slots = 4});
-    for (uint64_t room_bytes = 24 * 400; room_bytes < 24 * 6400; room_bytes += 777) {
-        const std::vector<uint32_t> slots = plan_banks(groups, room_bytes, kGiB);
-        EXPECT_LE(100 * std::accumulate(slots.begin(), slots.end(), uint64_t{0}), room_bytes);
-        const auto even = static_cast<uint32_t>(room_bytes / 2400);
-        EXPECT_THAT(slots, Each(AllOf(Ge(even), Le(even + 1)))) << room_bytes;
-    }
-}
-
-TEST(BankPlan, AGroupThatCannotHoldOneTokensExpertsGetsNone) {
-    const std::vector<BankRequest> groups(
-        3, BankRequest{.expert_bytes = 100, .matrix_bytes = 40, .experts = 8, .least_slots = 4});
-    EXPECT_THAT(plan_banks(groups, 900, kGiB), ElementsAre(5, 4, 0));  // and what is left over is used
-    EXPECT_THAT(plan_banks(groups, 100, kGiB), ElementsAre(0, 0, 0));
-}
-
-TEST(BankPlan, NoTensorOutgrowsWhatADeviceReaches) {
-    const std::vector<BankRequest> groups(
-        2, BankRequest{.expert_bytes = 100, .matrix_bytes = 40, .experts = 8, .least_slots = 2});
-    EXPECT_THAT(plan_banks(groups, 1600, 200), ElementsAre(5, 5));
 }
 
 // A card ten times as fast as the processor, behind 20 GB/s.

@@ -1,0 +1,157 @@
+#include "placement/bank_plan.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+
+namespace hypura::placement {
+namespace {
+
+// A cut of the graph on a device: ids come back, slot numbers go there, the rest is submitted. Measured on an H200 by
+// ggml's Vulkan backend: 150 to 200 us (docs/devices.md).
+constexpr double kCutS = 175e-6;
+
+uint32_t most_slots(const BankRequest& group, uint64_t most_bank_bytes) {
+    const uint64_t reachable = most_bank_bytes / std::max<uint64_t>(group.matrix_bytes, 1);
+    return static_cast<uint32_t>(std::min<uint64_t>(group.experts, reachable));
+}
+
+uint64_t bytes_of_all(std::span<const BankRequest> groups) {
+    uint64_t bytes = 0;
+    for (const BankRequest& group : groups) bytes += group.expert_bytes * group.experts;
+    return bytes;
+}
+
+double share_of(uint64_t part, uint64_t whole) {
+    return part >= whole ? 1 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+// Groups are mostly alike: each curve is worked out once.
+class MissCurves {
+public:
+    explicit MissCurves(const Routing& routing) : routing_(routing) {}
+    const MissCurve& of(const BankRequest& group) {
+        const auto found = known_.find({group.experts, group.least_slots});
+        if (found != known_.end()) return found->second;
+        return known_
+            .emplace(std::pair(group.experts, group.least_slots),
+                     MissCurve::expected(group.experts, group.least_slots, routing_))
+            .first->second;
+    }
+
+private:
+    Routing routing_;
+    std::map<std::pair<uint32_t, uint32_t>, MissCurve> known_;
+};
+
+BankForecast forecast(std::span<const BankRequest> groups, std::span<const uint32_t> slots, const BankRoom& room,
+                      const BankRates& rates, MissCurves& curves) {
+    uint64_t elsewhere_bytes = 0;  // experts of groups that are not whole: RAM slots serve these
+    double demands = 0;
+    for (size_t g = 0; g < groups.size(); ++g) {
+        if (slots[g] < groups[g].experts) elsewhere_bytes += groups[g].expert_bytes * groups[g].experts;
+        demands += groups[g].least_slots;
+    }
+    const double in_ram = share_of(room.ram_bytes, elsewhere_bytes);
+    BankForecast total;
+    for (size_t g = 0; g < groups.size(); ++g) {
+        const BankRequest& group = groups[g];
+        if (slots[g] >= group.experts) continue;
+        const double on_device = share_of(slots[g], group.experts);
+        const double uploaded = slots[g] == 0 ? 0 : group.least_slots * curves.of(group).miss(on_device);
+        const double read =
+            on_device + in_ram >= 1 ? 0 : group.least_slots * curves.of(group).miss(on_device + in_ram);
+        const auto expert_bytes = static_cast<double>(group.expert_bytes);
+        total.cuts += 1;
+        total.uploaded += uploaded / demands;
+        total.read += read / demands;
+        total.device_s += kCutS + uploaded * expert_bytes / rates.upload_bytes_per_second;
+        total.read_s += read * expert_bytes / rates.read_bytes_per_second;
+    }
+    return total;
+}
+
+// The first `whole` groups get all of their experts, the others an even share of what is left.
+std::vector<uint32_t> share_out(std::span<const BankRequest> groups, size_t whole, const BankRoom& room) {
+    uint64_t left_bytes = room.device_bytes;
+    std::vector<uint32_t> slots;
+    for (const BankRequest& group : groups.first(whole)) {
+        slots.push_back(group.experts);
+        left_bytes -= group.expert_bytes * group.experts;
+    }
+    const double share = share_of(left_bytes, bytes_of_all(groups.subspan(whole)));
+    for (const BankRequest& group : groups.subspan(whole)) {
+        const auto even = static_cast<uint32_t>(share * group.experts);
+        const uint32_t wanted = std::min(most_slots(group, room.most_bank_bytes), std::max(even, group.least_slots));
+        const bool fits = wanted >= group.least_slots && wanted * group.expert_bytes <= left_bytes;
+        slots.push_back(fits ? wanted : 0);
+        left_bytes -= slots.back() * group.expert_bytes;
+    }
+    for (size_t g = whole; g < groups.size(); ++g) {  // rounding leaves room for a few more
+        const bool may_grow = slots[g] > 0 && slots[g] < most_slots(groups[g], room.most_bank_bytes);
+        if (!may_grow || groups[g].expert_bytes > left_bytes) continue;
+        ++slots[g];
+        left_bytes -= groups[g].expert_bytes;
+    }
+    return slots;
+}
+
+size_t without_slots(std::span<const uint32_t> slots) { return static_cast<size_t>(std::ranges::count(slots, 0U)); }
+
+}  // namespace
+
+BankRates bank_rates(const Machine& machine, const DiskProfile& disk, const Routing& routing) {
+    BankRates rates{.routing = routing};
+    const auto card = std::ranges::find_if(machine.devices, [](const ComputeDevice& device) {
+        return device.kind == "gpu" && device.upload_bytes_per_second > 0;
+    });
+    if (card != machine.devices.end()) rates.upload_bytes_per_second = card->upload_bytes_per_second;
+    if (!disk.points.empty())
+        rates.read_bytes_per_second =
+            std::ranges::max(disk.points, {}, &storage::DiskPoint::bytes_per_second).bytes_per_second;
+    return rates;
+}
+
+BankForecast forecast_banks(std::span<const BankRequest> groups, std::span<const uint32_t> slots, const BankRoom& room,
+                            const BankRates& rates) {
+    MissCurves curves(rates.routing);
+    return forecast(groups, slots, room, rates, curves);
+}
+
+// Whole groups are bought as long as none of the others is left without slots by that.
+std::vector<uint32_t> plan_banks(std::span<const BankRequest> groups, const BankRoom& room, const BankRates& rates) {
+    MissCurves curves(rates.routing);
+    std::vector<uint32_t> best = share_out(groups, 0, room);
+    const auto seconds_of = [&](std::span<const uint32_t> slots) {
+        const BankForecast token = forecast(groups, slots, room, rates, curves);
+        return token.device_s + token.read_s;
+    };
+    double least_s = seconds_of(best);
+    uint64_t whole_bytes = 0;
+    for (size_t whole = 1; whole <= groups.size(); ++whole) {
+        const BankRequest& last = groups[whole - 1];
+        whole_bytes += last.expert_bytes * last.experts;
+        if (whole_bytes > room.device_bytes || most_slots(last, room.most_bank_bytes) < last.experts) break;
+        std::vector<uint32_t> slots = share_out(groups, whole, room);
+        if (without_slots(slots) > without_slots(best)) break;
+        const double seconds = seconds_of(slots);
+        if (seconds >= least_s) continue;
+        least_s = seconds;
+        best = std::move(slots);
+    }
+    return best;
+}
+
+std::vector<uint32_t> plan_whole_banks(std::span<const BankRequest> groups, const BankRoom& room) {
+    uint64_t left_bytes = room.device_bytes;
+    std::vector<uint32_t> slots;
+    for (const BankRequest& group : groups) {
+        const uint64_t bytes = group.expert_bytes * group.experts;
+        const bool fits = bytes <= left_bytes && most_slots(group, room.most_bank_bytes) == group.experts;
+        slots.push_back(fits ? group.experts : 0);
+        left_bytes -= fits ? bytes : 0;
+    }
+    return slots;
+}
+
+}  // namespace hypura::placement

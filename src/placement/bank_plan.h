@@ -1,0 +1,58 @@
+// How the device memory that is left for routed experts is shared out among the groups (layers) that have them.
+//
+// A group whose experts are all on the device costs a token nothing beyond its arithmetic. Any other costs a cut of
+// the graph, uploads of what its device slots lack, and reads of what the RAM slots beneath lack too. Shared out
+// evenly, every group keeps its most used experts, and the fewest are uploaded and read; with some groups whole there
+// are fewer cuts, but more is missed in the others. Which is less, depends on the machine: the seconds that each split
+// takes a token are worked out, and the least are taken.
+#pragma once
+
+#include "placement/machine.h"
+#include "placement/miss_curve.h"
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace hypura::placement {
+
+struct BankRequest {
+    uint64_t expert_bytes = 0;  // one expert, all its matrices
+    uint64_t matrix_bytes = 0;  // the largest of them
+    uint32_t experts = 0;
+    uint32_t least_slots = 0;  // one token's experts
+};
+
+struct BankRoom {
+    uint64_t device_bytes = 0;
+    uint64_t most_bank_bytes = UINT64_MAX;  // that the slots of one tensor may take
+    uint64_t ram_bytes = UINT64_MAX;        // of RAM slots beneath; UINT64_MAX: for all
+};
+
+struct BankRates {
+    double upload_bytes_per_second = 16e9;  // to the device: PCIe 4.0 with eight lanes
+    double read_bytes_per_second = 2e9;     // from the disk
+    Routing routing;
+};
+// Of the first graphics card and of the disk, as far as they were measured.
+BankRates bank_rates(const Machine& machine, const DiskProfile& disk, const Routing& routing);
+
+// What a token pays, beyond arithmetic, for experts that have no device slot when they are needed.
+struct BankForecast {
+    uint32_t cuts = 0;
+    double uploaded = 0;  // share of all expert demands
+    double read = 0;      // likewise, from the disk
+    double device_s = 0;   // cuts and uploads
+    double read_s = 0;     // the disk
+};
+BankForecast forecast_banks(std::span<const BankRequest> groups, std::span<const uint32_t> slots, const BankRoom& room,
+                            const BankRates& rates);
+
+// Slots of each group. All experts of every group where they fit. A group that cannot get `least_slots` gets none: its
+// experts stay with the host.
+std::vector<uint32_t> plan_banks(std::span<const BankRequest> groups, const BankRoom& room, const BankRates& rates);
+
+// Likewise where experts cannot come and go: each group has all of its experts on the device, or none.
+std::vector<uint32_t> plan_whole_banks(std::span<const BankRequest> groups, const BankRoom& room);
+
+}  // namespace hypura::placement

@@ -1,0 +1,143 @@
+#include "placement/bank_plan.h"
+
+#include "base/bytes.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+namespace hypura::placement {
+namespace {
+
+using testing::AllOf;
+using testing::Each;
+using testing::ElementsAre;
+using testing::Ge;
+using testing::Le;
+
+std::vector<BankRequest> small_groups(size_t count, uint32_t least_slots) {
+    return std::vector<BankRequest>(
+        count, BankRequest{.expert_bytes = 100, .matrix_bytes = 40, .experts = 8, .least_slots = least_slots});
+}
+
+// 24 layers of 64 experts of 5.4 MB, four a token: 8.3 GB.
+constexpr uint64_t kExpertBytes = 5'400'000;
+constexpr uint32_t kLayers = 24, kExperts = 64;
+constexpr uint64_t kAllBytes = kExpertBytes * kLayers * kExperts;
+
+std::vector<BankRequest> lab_groups() {
+    return std::vector<BankRequest>(kLayers, BankRequest{.expert_bytes = kExpertBytes,
+                                                         .matrix_bytes = kExpertBytes / 3,
+                                                         .experts = kExperts,
+                                                         .least_slots = 4});
+}
+
+uint64_t bytes_of(const std::vector<uint32_t>& slots) {
+    return kExpertBytes * std::accumulate(slots.begin(), slots.end(), uint64_t{0});
+}
+
+size_t whole_groups(const std::vector<uint32_t>& slots) {
+    return static_cast<size_t>(std::ranges::count(slots, kExperts));
+}
+
+std::vector<uint32_t> even_slots(uint64_t room_bytes) {
+    return std::vector<uint32_t>(kLayers, static_cast<uint32_t>(room_bytes / kExpertBytes / kLayers));
+}
+
+double seconds(const std::vector<uint32_t>& slots, const BankRoom& room, const BankRates& rates) {
+    const BankForecast forecast = forecast_banks(lab_groups(), slots, room, rates);
+    return forecast.device_s + forecast.read_s;
+}
+
+TEST(BankPlan, AllExpertsWhereTheyFit) {
+    const auto slots = plan_banks(small_groups(3, 2), {.device_bytes = 2400}, {});
+    EXPECT_THAT(slots, ElementsAre(8, 8, 8));
+    const BankForecast forecast = forecast_banks(small_groups(3, 2), slots, {.device_bytes = 2400}, {});
+    EXPECT_EQ(forecast.cuts, 0u);
+    EXPECT_EQ(forecast.device_s + forecast.read_s, 0);
+}
+
+TEST(BankPlan, SharesEvenlyWhereUploadsCostMoreThanCuts) {
+    const BankRates slow_bus{.upload_bytes_per_second = 2e9};
+    for (uint64_t room_bytes = kAllBytes / 6; room_bytes < kAllBytes / 2; room_bytes += kAllBytes / 50) {
+        const auto slots = plan_banks(lab_groups(), {.device_bytes = room_bytes}, slow_bus);
+        const auto even = static_cast<uint32_t>(room_bytes / kExpertBytes / kLayers);
+        EXPECT_THAT(slots, Each(AllOf(Ge(even), Le(even + 1)))) << room_bytes;
+    }
+}
+
+TEST(BankPlan, BuysWholeLayersWhereCutsCostMore) {
+    const BankRates fast_bus{.upload_bytes_per_second = 45e9};
+    const auto half = plan_banks(lab_groups(), {.device_bytes = kAllBytes / 2}, fast_bus);
+    EXPECT_GE(whole_groups(half), 8u);
+    EXPECT_THAT(half, Each(Ge(4u)));
+    const BankRates usual{};
+    EXPECT_GE(whole_groups(plan_banks(lab_groups(), {.device_bytes = kAllBytes / 4 * 3}, usual)), 12u);
+}
+
+// A read costs more than a cut and an upload together.
+TEST(BankPlan, SharesEvenlyWhereTheRestIsOnTheDisk) {
+    const BankRoom room{.device_bytes = kAllBytes / 4, .ram_bytes = kAllBytes / 4};
+    const auto slots = plan_banks(lab_groups(), room, {.upload_bytes_per_second = 45e9});
+    EXPECT_THAT(slots, Each(AllOf(Ge(16u), Le(17u))));
+}
+
+TEST(BankPlan, IsNeverSlowerThanAnEvenShareAndStaysWithinTheRoom) {
+    for (const double upload : {4e9, 16e9, 45e9})
+        for (const double ram_share : {0.1, 0.5, 1.0})
+            for (const double skew : {0.0, 0.5, 1.0})
+                for (uint64_t slots = kLayers * 5; slots < kLayers * kExperts; slots += 77) {
+                    const BankRoom room{.device_bytes = slots * kExpertBytes,
+                                        .ram_bytes = static_cast<uint64_t>(ram_share * kAllBytes)};
+                    const BankRates rates{.upload_bytes_per_second = upload, .routing = {.skew = skew}};
+                    const auto planned = plan_banks(lab_groups(), room, rates);
+                    EXPECT_LE(bytes_of(planned), room.device_bytes);
+                    EXPECT_THAT(planned, Each(Ge(4u)));
+                    EXPECT_LE(seconds(planned, room, rates), seconds(even_slots(room.device_bytes), room, rates));
+                }
+}
+
+TEST(BankPlan, ForecastsUploadsAndReads) {
+    const BankRoom room{.device_bytes = kAllBytes / 2, .ram_bytes = kAllBytes / 4};
+    const BankRates rates{.upload_bytes_per_second = 10e9, .read_bytes_per_second = 1e9, .routing = {0, 0}};
+    const BankForecast forecast = forecast_banks(lab_groups(), even_slots(kAllBytes / 2), room, rates);
+    EXPECT_EQ(forecast.cuts, kLayers);
+    EXPECT_NEAR(forecast.uploaded, 0.5, 0.01);  // routing without skew
+    EXPECT_NEAR(forecast.read, 0.25, 0.01);
+    EXPECT_NEAR(forecast.read_s, 0.25 * 4 * kLayers * kExpertBytes / 1e9, 0.002);
+    EXPECT_NEAR(forecast.device_s, 0.5 * 4 * kLayers * kExpertBytes / 10e9 + kLayers * 175e-6, 0.002);
+}
+
+TEST(BankPlan, AGroupThatCannotHoldOneTokensExpertsGetsNone) {
+    EXPECT_THAT(plan_banks(small_groups(3, 4), {.device_bytes = 900}, {}), ElementsAre(5, 4, 0));  // nothing is left
+    EXPECT_THAT(plan_banks(small_groups(3, 4), {.device_bytes = 100}, {}), ElementsAre(0, 0, 0));
+}
+
+TEST(BankPlan, NoTensorOutgrowsWhatADeviceReaches) {
+    EXPECT_THAT(plan_banks(small_groups(2, 2), {.device_bytes = 1600, .most_bank_bytes = 200}, {}), ElementsAre(5, 5));
+}
+
+TEST(BankPlan, WholeOrNothingWhereExpertsCannotComeAndGo) {
+    EXPECT_THAT(plan_whole_banks(small_groups(3, 2), {.device_bytes = 1700}), ElementsAre(8, 8, 0));
+    EXPECT_THAT(plan_whole_banks(small_groups(2, 2), {.device_bytes = 1600, .most_bank_bytes = 200}),
+                ElementsAre(0, 0));
+}
+
+TEST(BankPlan, GoesByTheCardAndTheDiskThatWereMeasured) {
+    Machine machine = assumed_machine(8, 64 * kGiB);
+    EXPECT_EQ(bank_rates(machine, {}, {}).upload_bytes_per_second, BankRates{}.upload_bytes_per_second);
+    ComputeDevice card = machine.devices.front();
+    card.kind = "gpu";
+    card.upload_bytes_per_second = 45e9;
+    machine.devices.push_back(card);
+    const BankRates rates = bank_rates(machine, assumed_disk(3e9, 80), {});
+    EXPECT_EQ(rates.upload_bytes_per_second, 45e9);
+    EXPECT_NEAR(rates.read_bytes_per_second, 3e9, 1e9);
+}
+
+}  // namespace
+}  // namespace hypura::placement
