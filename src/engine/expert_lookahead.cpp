@@ -8,13 +8,10 @@ namespace {
 constexpr uint32_t kPassesBetweenTrials = 8;  // of distances that have not been worth a read
 constexpr size_t kPagesBehindDemand = 2;      // of the next layer, beyond as many as this one lacked
 constexpr size_t kPagesUnderWay = 2;          // with fewer, layers further ahead are asked
-// A guess for so many tokens costs next to nothing, and is made until a whole pass lacked nothing. One for more tokens
-// is made only behind a routing that lacked something.
+// The same in passes of many tokens, which need nearly all of a layer: the disk is to work through layers that lack
+// nothing, for the first one behind them that does.
+constexpr size_t kPagesUnderWayOfMany = 64;
 constexpr size_t kFewTokens = 32;
-
-bool names(std::span<const int32_t> row, uint32_t expert) {
-    return std::ranges::contains(row, static_cast<int32_t>(expert));
-}
 
 }  // namespace
 
@@ -29,28 +26,36 @@ void ExpertLookahead::begin_pass() {
 void ExpertLookahead::judge(size_t layer, std::span<const int32_t> ids, size_t top_k,
                             std::span<const residency::PageId> demanded, residency::SlotCache& cache) {
     Forecasts& judged = layers_[layer];
-    learn(judged, ids, top_k);
-    withdraw_wrong(judged, ids, cache);
-    note_lack(ids.size() / top_k, demanded, cache);
+    const size_t tokens = ids.size() / top_k;
+    kind_ = tokens <= 1 ? kOneToken : tokens <= kFewTokens ? kSomeTokens : kManyTokens;
+    note_named(judged.layer, ids);
+    learn(judged, tokens);
+    withdraw_wrong(judged, cache);
+    note_lack(demanded, cache);
 }
 
-void ExpertLookahead::learn(Forecasts& judged, std::span<const int32_t> ids, size_t top_k) {
+void ExpertLookahead::note_named(const Layer& layer, std::span<const int32_t> ids) {
+    named_.assign(layer.experts, 0);
+    for (const int32_t id : ids) named_[static_cast<size_t>(id)] = 1;
+}
+
+void ExpertLookahead::learn(Forecasts& judged, size_t tokens) {
     for (size_t distance = 0; distance < judged.by_distance.size(); ++distance) {
         Forecast& forecast = judged.by_distance[distance];
         // The last layer may compute fewer tokens than the others.
-        if (forecast.tokens * top_k == ids.size())
+        if (forecast.tokens == tokens)
             for (const ExpertGuess& guess : forecast.absent)
-                guess_.learn(distance + 1, guess.margin, names(ids.subspan(guess.token * top_k, top_k), guess.expert));
+                trust_[kind_].learn(distance + 1, guess.margin, named_[guess.expert] != 0);
         forecast.absent.clear();
     }
 }
 
 // The right ones stay promised until they are acquired, so that they count as used.
-void ExpertLookahead::withdraw_wrong(Forecasts& judged, std::span<const int32_t> ids, residency::SlotCache& cache) {
+void ExpertLookahead::withdraw_wrong(Forecasts& judged, residency::SlotCache& cache) {
     wrong_.clear();
     foreseen_ = 0;
     for (const residency::PageId page : judged.chosen) {
-        if (!names(ids, page - judged.layer.first_page))
+        if (named_[page - judged.layer.first_page] == 0)
             wrong_.push_back(page);
         else if (!cache.is_absent(page))
             ++foreseen_;
@@ -59,12 +64,12 @@ void ExpertLookahead::withdraw_wrong(Forecasts& judged, std::span<const int32_t>
     cache.withdraw(wrong_);
 }
 
-void ExpertLookahead::note_lack(size_t tokens, std::span<const residency::PageId> demanded,
-                                const residency::SlotCache& cache) {
+// Guesses are made until a whole pass lacked nothing.
+void ExpertLookahead::note_lack(std::span<const residency::PageId> demanded, const residency::SlotCache& cache) {
     missing_ = static_cast<size_t>(
         std::ranges::count_if(demanded, [&](residency::PageId page) { return cache.is_absent(page); }));
     routings_without_lack_ = missing_ + foreseen_ > 0 ? 0 : routings_without_lack_ + 1;
-    asks_ = routings_without_lack_ <= (tokens <= kFewTokens ? layers_.size() : 0);
+    asks_ = routings_without_lack_ <= layers_.size();
 }
 
 bool ExpertLookahead::wants_input(size_t layer, const residency::SlotCache& cache) const {
@@ -80,9 +85,10 @@ Result<std::span<const residency::PageId>> ExpertLookahead::choose(size_t layer,
     pages_.clear();
     const Layer& here = layers_[layer].layer;
     const size_t under_way = missing_ + (cache.reads_under_way() + here.slices - 1) / here.slices;
+    const size_t wanted_under_way = kind_ == kManyTokens ? kPagesUnderWayOfMany : kPagesUnderWay;
     for (size_t ahead = 1; asks_ && ahead <= RouterGuess::kMostLayersAhead && layer + ahead < layers_.size(); ++ahead) {
         const size_t most_pages = ahead == 1 ? missing_ + foreseen_ + kPagesBehindDemand
-                                             : kPagesUnderWay - std::min(kPagesUnderWay, under_way);
+                                             : wanted_under_way - std::min(wanted_under_way, under_way);
         if (pages_.size() >= most_pages) break;
         Forecasts& target = layers_[layer + ahead];
         if (!is_worth_asking(target.layer, ahead, cache)) continue;
@@ -100,7 +106,7 @@ bool ExpertLookahead::is_missing(const Layer& layer, uint32_t expert, const resi
 bool ExpertLookahead::is_worth_asking(const Layer& target, size_t layers_ahead,
                                       const residency::SlotCache& cache) const {
     if (target.router.weight == nullptr) return false;
-    if (!guess_.is_worthwhile(layers_ahead) && passes_ % kPassesBetweenTrials != 0) return false;
+    if (!trust().is_worthwhile(layers_ahead) && passes_ % kPassesBetweenTrials != 0) return false;
     for (uint32_t expert = 0; expert < target.experts; ++expert)
         if (is_missing(target, expert, cache)) return true;
     return false;
@@ -118,7 +124,7 @@ void ExpertLookahead::note_absent(Forecasts& target, size_t layers_ahead, uint32
 void ExpertLookahead::choose_trusted(Forecasts& target, size_t layers_ahead, size_t most_pages) {
     trusted_.clear();
     for (const ExpertGuess& guess : target.by_distance[layers_ahead - 1].absent)
-        if (guess_.is_trusted(layers_ahead, guess.margin)) trusted_.push_back(guess);
+        if (trust().is_trusted(layers_ahead, guess.margin)) trusted_.push_back(guess);
     std::ranges::sort(trusted_, std::greater{}, &ExpertGuess::margin);
     for (const ExpertGuess& guess : trusted_) {
         if (pages_.size() >= most_pages) return;

@@ -4,7 +4,7 @@
 // A routing first reads what it needs itself. Behind that, in the same submission, go guesses of the next layer, as
 // many as this one lacked and a few more, so that the disk works while the rest of this layer and the next one's
 // attention are computed; where little is under way, layers further ahead are asked too. What turns out wrong loses its
-// promise and ages like any other page. While nothing is lacking, nobody guesses.
+// promise and ages like any other page. Once a whole pass has lacked nothing, nobody guesses.
 #pragma once
 
 #include "base/status.h"
@@ -48,6 +48,7 @@ public:
                                                       const residency::SlotCache& cache, ExpertCompute& compute);
 
 private:
+    enum PassKind : uint8_t { kOneToken, kSomeTokens, kManyTokens, kPassKinds };
     // What was guessed of one layer from one before it, as far as it was absent then.
     struct Forecast {
         uint32_t tokens = 0;
@@ -58,23 +59,28 @@ private:
         std::array<Forecast, RouterGuess::kMostLayersAhead> by_distance;
         std::vector<residency::PageId> chosen;  // to be read, and not judged yet
     };
-    void learn(Forecasts& judged, std::span<const int32_t> ids, size_t top_k);
-    void withdraw_wrong(Forecasts& judged, std::span<const int32_t> ids, residency::SlotCache& cache);
-    void note_lack(size_t tokens, std::span<const residency::PageId> demanded, const residency::SlotCache& cache);
+    void note_named(const Layer& layer, std::span<const int32_t> ids);
+    void learn(Forecasts& judged, size_t tokens);
+    void withdraw_wrong(Forecasts& judged, residency::SlotCache& cache);
+    void note_lack(std::span<const residency::PageId> demanded, const residency::SlotCache& cache);
     static bool is_missing(const Layer& layer, uint32_t expert, const residency::SlotCache& cache);
+    const GuessTrust& trust() const { return trust_[kind_]; }
     bool is_worth_asking(const Layer& target, size_t layers_ahead, const residency::SlotCache& cache) const;
     void note_absent(Forecasts& target, size_t layers_ahead, uint32_t tokens, const residency::SlotCache& cache);
     void choose_trusted(Forecasts& target, size_t layers_ahead, size_t most_pages);
 
     std::vector<Forecasts> layers_;
     RouterGuess guess_;
+    std::array<GuessTrust, kPassKinds> trust_;
+    PassKind kind_ = kOneToken;  // of the last judged routing
     uint32_t passes_ = 0;
     size_t missing_ = 0;   // of the last judged routing's pages, those that have to be read now
     size_t foreseen_ = 0;  // those that guesses brought, or are bringing
     size_t routings_without_lack_ = 0;
     bool asks_ = true;                      // the next layers, after the last judged routing
     std::vector<residency::PageId> pages_;  // of choose()
-    std::vector<residency::PageId> wrong_;  // scratch of judge()
+    std::vector<uint8_t> named_;            // scratch of judge(): by expert
+    std::vector<residency::PageId> wrong_;  // likewise
     std::vector<ExpertGuess> trusted_;      // scratch of choose_trusted()
 };
 

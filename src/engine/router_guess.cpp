@@ -84,12 +84,12 @@ void RouterGuess::keep_best(std::span<const float> scores, uint32_t token, size_
         guesses_.push_back({expert, token, (scores[expert] - border) / unit});
 }
 
-bool RouterGuess::is_trusted(size_t layers_ahead, float margin) const {
+bool GuessTrust::is_trusted(size_t layers_ahead, float margin) const {
     const Record& record = distances_[layers_ahead - 1].margins[margin_cell(margin, kMargins)];
     return precision(record.right, record.tried) >= kLeastPrecision;
 }
 
-bool RouterGuess::is_worthwhile(size_t layers_ahead) const {
+bool GuessTrust::is_worthwhile(size_t layers_ahead) const {
     const Distance& distance = distances_[layers_ahead - 1];
     return distance.tried < kLeastTrials ||
            std::ranges::any_of(
@@ -97,7 +97,7 @@ bool RouterGuess::is_worthwhile(size_t layers_ahead) const {
                [](const Record& record) { return precision(record.right, record.tried) >= kLeastPrecision; });
 }
 
-void RouterGuess::learn(size_t layers_ahead, float margin, bool right) {
+void GuessTrust::learn(size_t layers_ahead, float margin, bool right) {
     Distance& distance = distances_[layers_ahead - 1];
     distance.tried += 1;
     Record& record = distance.margins[margin_cell(margin, kMargins)];

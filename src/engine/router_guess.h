@@ -4,7 +4,9 @@
 // The two routers' inputs differ by their norm weights, so the input is rescaled: x * norm_later / norm_here.
 // How far a guess can be trusted depends on the model, on how many layers lie between, and above all on its margin: by
 // how much its score exceeds the border between the experts that are chosen and those that are not. So the share of
-// right guesses is learned for each distance and margin, over experts that were not in memory when guessed.
+// right guesses is learned for each distance and margin, over experts that were not in memory when guessed. Right is
+// what any token of the pass names: of many tokens nearly everything is, so that passes of few and of many tokens are
+// different matters, each with a GuessTrust of its own.
 #pragma once
 
 #include "base/status.h"
@@ -29,7 +31,7 @@ public:
     static constexpr size_t kMostLayersAhead = 3;
     // All 512 of a prompt took 1.6 % of its time on two cores and found nine tenths of the experts that were lacking;
     // these find two thirds.
-    static constexpr size_t kMostTokens = 64;
+    static constexpr size_t kMostTokens = 256;
 
     // Scores the experts of the router `later` for tokens of `input`, the input of the router `here`, and keeps each
     // token's best `top_k`, best first. Of a pass of more than kMostTokens, so many are asked about, evenly spread.
@@ -40,7 +42,18 @@ public:
     // Of the last make(): token after token.
     std::span<const ExpertGuess> guesses() const { return guesses_; }
 
-    // `layers_ahead`: 1 to kMostLayersAhead.
+private:
+    void rescale(const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input, size_t step);
+    void keep_best(std::span<const float> scores, uint32_t token, size_t top_k);
+
+    std::vector<ExpertGuess> guesses_;
+    std::vector<float> inputs_;
+    std::vector<uint32_t> order_;  // scratch of keep_best
+};
+
+// `layers_ahead`: 1 to RouterGuess::kMostLayersAhead.
+class GuessTrust {
+public:
     bool is_trusted(size_t layers_ahead, float margin) const;
     // Some margin is trusted, or too little has been tried to know.
     bool is_worthwhile(size_t layers_ahead) const;
@@ -57,13 +70,7 @@ private:
         std::array<Record, kMargins> margins{};
         float tried = 0;
     };
-    void rescale(const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input, size_t step);
-    void keep_best(std::span<const float> scores, uint32_t token, size_t top_k);
-
-    std::vector<ExpertGuess> guesses_;
-    std::array<Distance, kMostLayersAhead> distances_{};
-    std::vector<float> inputs_;
-    std::vector<uint32_t> order_;  // scratch of keep_best
+    std::array<Distance, RouterGuess::kMostLayersAhead> distances_{};
 };
 
 }  // namespace hypura::engine

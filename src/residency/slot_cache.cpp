@@ -11,6 +11,7 @@ namespace {
 
 // A read's tag: the page in the low half, the slice above it.
 constexpr unsigned kTagSliceShift = 32;
+constexpr size_t kManyReads = 16;  // five experts
 uint64_t read_tag(PageId page, size_t slice) { return page | uint64_t{slice} << kTagSliceShift; }
 
 Result<std::vector<MemoryRegion>> one_piece(const SlotClassSpec& spec) {
@@ -97,6 +98,11 @@ void SlotCache::begin_pass(uint32_t tokens) {
 }
 
 // All are pinned before any is loaded: a page that is here must not leave for another one of the same call.
+//
+// Reads of guesses begin behind those that are under way, if these are many: what they bring, among it what was guessed
+// earlier and is demanded by now, would otherwise share the disk with what nobody waits for yet. Measured with a disk as
+// slow as the arithmetic, a prompt of 512: waits of 5.3 -> 3.5 ms a token. Behind few, the disk would only be idle
+// between the two.
 Status SlotCache::acquire(std::span<const PageId> pages, std::span<const PageId> guesses) {
     HYPURA_TRY(drain(false));
     missing_.clear();
@@ -108,8 +114,9 @@ Status SlotCache::acquire(std::span<const PageId> pages, std::span<const PageId>
         release(pages);
         return loading;
     }
-    for (PageId id : guesses)
-        if (pages_[id].state == PageState::kAbsent) promise(id);
+    const size_t first_guess = reads_.size();
+    promise(guesses);
+    if (reads_.size() > first_guess) reads_[first_guess].behind = reader_->outstanding() >= kManyReads;
     return submit_reads();
 }
 
@@ -181,20 +188,26 @@ void SlotCache::release(std::span<const PageId> pages) {
 Result<bool> SlotCache::prefetch(PageId id) {
     if (pages_[id].state != PageState::kAbsent) return true;
     HYPURA_TRY(drain(false));
-    if (!promise(id)) return false;
+    promise({&id, 1});
     HYPURA_TRY(submit_reads());
-    return true;
+    return pages_[id].state != PageState::kAbsent;
 }
 
-bool SlotCache::promise(PageId id) {
-    Page& page = pages_[id];
-    if (page.pins > 0 || !take_slot(id, false)) return false;
-    start_load({&id, 1});
-    link_newest(id);
-    page.promised = true;
-    ++counters_.prefetches;
-    if (observer_ != nullptr) observer_->prefetched(id);
-    return true;
+// As far as slots can be had. The first slices of all come first, as with demands.
+void SlotCache::promise(std::span<const PageId> guesses) {
+    promised_.clear();
+    for (PageId id : guesses)
+        if (pages_[id].state == PageState::kAbsent && pages_[id].pins == 0 && take_slot(id, false)) {
+            pages_[id].state = PageState::kLoading;
+            promised_.push_back(id);
+        }
+    start_load(promised_);
+    for (PageId id : promised_) {
+        link_newest(id);
+        pages_[id].promised = true;
+        ++counters_.prefetches;
+        if (observer_ != nullptr) observer_->prefetched(id);
+    }
 }
 
 void SlotCache::withdraw(std::span<const PageId> pages) {

@@ -205,7 +205,7 @@ private:
     Status load_missing();
     Status find_slots();
     Status wait_for_slot(PageId id);
-    bool promise(PageId id);
+    void promise(std::span<const PageId> guesses);
     void start_load(std::span<const PageId> pages);
     Status submit_reads();
     void queue_slice(PageId id, size_t index);
@@ -233,6 +233,7 @@ private:
     std::unique_ptr<storage::BlockReader, WaitForReads> reader_;
     std::vector<PageId> missing_;  // scratch of acquire
     std::vector<Found> found_;     // the same
+    std::vector<PageId> promised_;  // scratch of promise
     UseForecast forecast_;
     CacheObserver* observer_ = nullptr;
     std::vector<storage::BlockCompletion> completions_;

@@ -142,7 +142,9 @@ void BlockReader::State::add_block(const BlockRead& read) {
     HYPURA_CHECK(read.file < files.size());
     Status range = check_range(read);
     if (!range || read.bytes == 0) return complete(read, std::move(range));
+    const size_t first_piece = queued.size();
     cut_into_pieces(blocks.add({read, plan_window(read, files[read.file])}));
+    queued[first_piece].behind = read.behind;
 }
 
 Status BlockReader::State::check_range(const BlockRead& read) const {

@@ -27,6 +27,7 @@ struct RawRead {
     std::byte* destination = nullptr;
     uint32_t bytes = 0;
     uint64_t tag = 0;  // returned with the completion; unique among the reads in flight
+    bool behind = false;  // begins, with those submitted after it, when all before it are done (io_uring)
 };
 
 struct RawCompletion {
@@ -103,6 +104,7 @@ struct BlockRead {
     std::byte* destination = nullptr;
     uint64_t tag = 0;
     std::string_view what;  // names the tensor in an error; must outlive the read
+    bool behind = false;    // as in RawRead: what comes before is more urgent
 };
 
 struct BlockCompletion {

@@ -52,6 +52,7 @@ private:
     Status set_up();
     Status feed_kernel();
     void enter_waiting_reads();
+    size_t reads_to_enter() const;
     void enter_lane(size_t first, size_t count, size_t step);
     Status wait_for_completion();
     void reap(std::vector<RawCompletion>& out);
@@ -123,10 +124,19 @@ Status UringReader::feed_kernel() {
 }
 
 void UringReader::enter_waiting_reads() {
-    const size_t count = std::min({waiting_.size(), free_.size(), size_t{io_uring_sq_space_left(&ring_)}});
-    const size_t step = lanes_ == 0 ? std::max<size_t>(count, 1) : lanes_;
-    for (size_t lane = 0; lane < std::min(step, count); ++lane) enter_lane(lane, count, step);
-    waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(count));
+    while (const size_t count = reads_to_enter()) {
+        const size_t step = lanes_ == 0 ? count : lanes_;
+        for (size_t lane = 0; lane < std::min(step, count); ++lane) enter_lane(lane, count, step);
+        waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(count));
+    }
+}
+
+// Those that lanes are made of next: up to one that waits for all before it, and so begins lanes of its own.
+size_t UringReader::reads_to_enter() const {
+    const size_t most = std::min({waiting_.size(), free_.size(), size_t{io_uring_sq_space_left(&ring_)}});
+    size_t count = std::min<size_t>(most, 1);
+    while (count < most && !waiting_[count].behind) ++count;
+    return count;
 }
 
 // Every `step`-th of the first `count` waiting reads, linked.
@@ -139,6 +149,7 @@ void UringReader::enter_lane(size_t first, size_t count, size_t step) {
         io_uring_prep_read(entry, read.fd, read.destination, read.bytes, read.offset);
         io_uring_sqe_set_data64(entry, place);
         if (i + step < count) entry->flags |= IOSQE_IO_LINK;
+        if (read.behind) entry->flags |= IOSQE_IO_DRAIN;
         ++entered_;
     }
 }

@@ -136,6 +136,29 @@ TEST_F(ExpertLookaheadTest, AsManyAreReadAheadAsTheLayerLacked) {
     EXPECT_THAT(*chosen, testing::UnorderedElementsAre(page(1, 0), page(1, 1), page(1, 2), page(1, 3)));
 }
 
+// Both tokens are guessed to name experts 0 and 1; the second one names none of them, the first one both.
+TEST_F(ExpertLookaheadTest, RightIsWhatAnyTokenOfThePassNames) {
+    ggml_tensor* const two = matrix(2, 2, {3, 2, 3, 2});
+    for (int pass = 0; pass < 6; ++pass) {
+        lookahead_.begin_pass();
+        ASSERT_TRUE(lookahead_.choose(0, two, kTopK, *pages_.cache_, compute_));
+        judge(1, {0, 1, 2, 3});
+    }
+    lookahead_.begin_pass();
+    const auto chosen = lookahead_.choose(0, two, kTopK, *pages_.cache_, compute_);
+    ASSERT_TRUE(chosen);
+    EXPECT_THAT(*chosen, ElementsAre(page(1, 0), page(1, 1)));
+}
+
+TEST_F(ExpertLookaheadTest, PassesOfOneTokenAndOfSeveralAreTrustedSeparately) {
+    prove_right();
+    EXPECT_THAT(choose(0), ElementsAre(page(1, 0), page(1, 1)));
+    judge(0, {0, 1, 2, 3});
+    EXPECT_THAT(choose(0), IsEmpty());
+    judge(0, {0, 1});
+    EXPECT_THAT(choose(0), ElementsAre(page(1, 0), page(1, 1)));
+}
+
 TEST_F(ExpertLookaheadTest, NobodyGuessesWhileNothingIsLacking) {
     prove_right();
     pages_.use({page(0, 0), page(0, 1)});

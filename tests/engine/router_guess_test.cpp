@@ -44,17 +44,17 @@ TEST_F(RouterGuessTest, AMarginIsMeasuredFromTheBorderInDeviations) {
     EXPECT_NEAR(guess_.guesses()[1].margin, 5 / 4.97, 0.01);
 }
 
-// 150 tokens, each third one of which is asked about.
+// 600 tokens, each third one of which is asked about.
 TEST_F(RouterGuessTest, OfManyTokensSomeAreAskedAbout) {
-    ggml_tensor* const many = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, input_->ne[0], 150);
-    for (int64_t token = 0; token < 150; ++token)
+    ggml_tensor* const many = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, input_->ne[0], 600);
+    for (int64_t token = 0; token < 600; ++token)
         std::copy_n(static_cast<const float*>(input_->data) + (token % 2) * input_->ne[0], input_->ne[0],
                     static_cast<float*>(many->data) + token * input_->ne[0]);
     ASSERT_TRUE(guess_.make(compute_, {weight_, here_, nullptr}, {weight_, later_, nullptr}, many, 2));
-    ASSERT_EQ(guess_.guesses().size(), 50U * 2);
+    ASSERT_EQ(guess_.guesses().size(), 200U * 2);
     EXPECT_EQ(guess_.guesses()[2].token, 3U);
     EXPECT_EQ(guess_.guesses()[2].expert, 2U);  // as the second token of `input_`, since 3 is odd
-    EXPECT_EQ(guess_.guesses().back().token, 147U);
+    EXPECT_EQ(guess_.guesses().back().token, 597U);
 }
 
 TEST_F(RouterGuessTest, OfNoTokensNothingIsGuessed) {
@@ -68,20 +68,21 @@ TEST_F(RouterGuessTest, ARouterThatWasNotTracedIsNotGuessed) {
     EXPECT_TRUE(guess_.guesses().empty());
 }
 
-TEST_F(RouterGuessTest, OnlyMarginsThatProveRightAreTrusted) {
-    EXPECT_TRUE(guess_.is_worthwhile(1));  // not known yet, so worth trying
-    EXPECT_FALSE(guess_.is_trusted(1, 1.0F));
+TEST(GuessTrust, OnlyMarginsThatProveRightAreTrusted) {
+    GuessTrust trust;
+    EXPECT_TRUE(trust.is_worthwhile(1));  // not known yet, so worth trying
+    EXPECT_FALSE(trust.is_trusted(1, 1.0F));
     for (int i = 0; i < 100; ++i) {
-        guess_.learn(1, 1.0F, true);
-        guess_.learn(1, 0.2F, i % 2 == 0);
+        trust.learn(1, 1.0F, true);
+        trust.learn(1, 0.2F, i % 2 == 0);
     }
-    EXPECT_TRUE(guess_.is_trusted(1, 1.0F));
-    EXPECT_FALSE(guess_.is_trusted(1, 0.2F));
-    EXPECT_FALSE(guess_.is_trusted(2, 1.0F));  // another distance is another matter
-    for (int i = 0; i < 300; ++i) guess_.learn(1, 1.0F, false);
-    EXPECT_FALSE(guess_.is_trusted(1, 1.0F));
-    EXPECT_FALSE(guess_.is_worthwhile(1));
-    EXPECT_TRUE(guess_.is_worthwhile(2));
+    EXPECT_TRUE(trust.is_trusted(1, 1.0F));
+    EXPECT_FALSE(trust.is_trusted(1, 0.2F));
+    EXPECT_FALSE(trust.is_trusted(2, 1.0F));  // another distance is another matter
+    for (int i = 0; i < 300; ++i) trust.learn(1, 1.0F, false);
+    EXPECT_FALSE(trust.is_trusted(1, 1.0F));
+    EXPECT_FALSE(trust.is_worthwhile(1));
+    EXPECT_TRUE(trust.is_worthwhile(2));
 }
 
 }  // namespace

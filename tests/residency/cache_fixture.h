@@ -44,6 +44,9 @@ public:
     }
     size_t in_flight() const override { return queue_.size(); }
     std::string_view name() const override { return "manual"; }
+    size_t submitted_behind() const {
+        return static_cast<size_t>(std::ranges::count_if(queue_, &storage::RawRead::behind));
+    }
 
 private:
     storage::RawCompletion perform(const storage::RawRead& read) const {

@@ -265,6 +265,35 @@ TEST_F(SlotCacheTest, GuessesAreReadBehindTheDemandWhereASlotIsFree) {
     EXPECT_EQ(counters().prefetch_used, 1u);
 }
 
+TEST_F(SlotCacheTest, FirstSlicesOfGuessesComeBeforeSecondOnes) {
+    open_manual(3, {3});
+    manual_->held = true;
+    const std::vector<PageId> demand = {0};
+    const std::vector<PageId> guesses = {1, 2};
+    ASSERT_TRUE(cache_->acquire(demand, guesses));
+    ASSERT_TRUE(wait({0}));
+    ASSERT_TRUE(cache_->wait_for_more());
+    ASSERT_TRUE(cache_->wait_for_more());
+    EXPECT_TRUE(cache_->has_slice(1, 0).value() && cache_->has_slice(2, 0).value());
+    EXPECT_FALSE(cache_->has_slice(1, 1).value());
+    release({0});
+}
+
+// Two slices a page: nothing is under way, then 16 reads.
+TEST_F(SlotCacheTest, GuessesWaitForManyEarlierReadsNotForFew) {
+    open_manual(30, {30});
+    manual_->held = true;
+    const std::vector<PageId> seven = {0, 1, 2, 3, 4, 5, 6}, one = {7}, guess = {20}, another = {21};
+    ASSERT_TRUE(cache_->acquire(seven, guess));
+    EXPECT_EQ(manual_->submitted_behind(), 0u);
+    ASSERT_TRUE(cache_->acquire(one, another));
+    EXPECT_EQ(manual_->submitted_behind(), 1u);
+    ASSERT_TRUE(wait(seven));
+    ASSERT_TRUE(wait(one));
+    release(seven);
+    release(one);
+}
+
 TEST_F(SlotCacheTest, AWithdrawnGuessMayLeaveLikeAnyPage) {
     open_manual(4, {2});
     EXPECT_TRUE(prefetch(0));

@@ -51,6 +51,22 @@ TEST_P(RawReaders, ReadsMoreThanTheQueueHolds) {
     EXPECT_TRUE(memory_matches());
 }
 
+TEST_P(RawReaders, AReadBehindOthersBeginsWhenTheyAreDone) {
+    auto reader = make_reader(GetParam());
+    std::vector<RawRead> reads = all_reads();
+    reads[60].behind = true;
+    ASSERT_TRUE(reader->submit(reads));
+    std::vector<RawCompletion> completions;
+    while (reader->in_flight() > 0) ASSERT_TRUE(reader->collect(completions, true));
+    ASSERT_EQ(completions.size(), 64u);
+    EXPECT_TRUE(memory_matches());
+    if (GetParam() == ReaderKind::kPread) return;  // its threads take reads in order, and finish them in any
+    std::vector<uint64_t> last;
+    for (size_t i = 60; i < 64; ++i) last.push_back(completions[i].tag);
+    std::ranges::sort(last);
+    EXPECT_EQ(last, (std::vector<uint64_t>{60, 61, 62, 63}));
+}
+
 TEST_P(RawReaders, CollectsNothingWhenIdle) {
     auto reader = make_reader(GetParam());
     std::vector<RawCompletion> completions;
