@@ -70,8 +70,8 @@ uint32_t default_context_tokens(const gguf::ModelShape& shape) {
 
 // It decides how experts are shared out among layers. No profile is asked: this takes 20 ms.
 void glance_at_upload_rate(Runtime& runtime) {
-    const auto local = std::ranges::find_if(
-        runtime.devices, [](ggml_backend_dev_t device) { return device_kind(device) != "remote"; });
+    const auto local = std::ranges::find_if(runtime.devices,
+                                            [](ggml_backend_dev_t device) { return device_kind(device) != "remote"; });
     if (local == runtime.devices.end()) return;
     if (const double rate = upload_rate(*local); rate > 0) runtime.bank_rates.upload_bytes_per_second = rate;
 }

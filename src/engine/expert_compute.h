@@ -2,9 +2,10 @@
 // while the others are still being read.
 //
 // A piece is a set of routed rows. Their inputs are gathered, a graph of one MUL_MAT_ID of our own runs over them on a
-// CPU backend, and the results are scattered to where the node's would be. ggml computes an output row from one input row
-// and one expert, by kernels that it chooses by how many rows the expert has in the call (from eight on others than
-// below). So all rows of an expert go into one piece, and the result is the node's own, bit for bit (docs/seam.md, E16).
+// CPU backend, and the results are scattered to where the node's would be. ggml computes an output row from one input
+// row and one expert, by kernels that it chooses by how many rows the expert has in the call (from eight on others than
+// below). So all rows of an expert go into one piece, and the result is the node's own, bit for bit (docs/seam.md,
+// E16).
 #pragma once
 
 #include "base/status.h"
@@ -33,7 +34,8 @@ public:
     static Result<ExpertCompute> create(uint32_t threads);
 
     // Writes the rows of `node` = MUL_MAT_ID(src[0], src[1], …) that `rows` names. Sources and result are in host
-    // memory, src[0] is rebound to slots; `rows` has all rows of the node that its slots have. Errors: kInternal, should ggml refuse its own graph.
+    // memory, src[0] is rebound to slots; `rows` has all rows of the node that its slots have. Errors: kInternal,
+    // should ggml refuse its own graph.
     Status compute(ggml_tensor* node, std::span<const RoutedRow> rows);
 
     // weight * inputs: [out, rows] for inputs of [weight's columns, rows]. Valid until the next call.

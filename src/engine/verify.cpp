@@ -11,7 +11,7 @@
 namespace hypura::engine {
 namespace {
 
-constexpr uint32_t kBatchTokens = 8;        // small, so that the smallest pool is small and evictions are many
+constexpr uint32_t kBatchTokens = 8;         // small, so that the smallest pool is small and evictions are many
 constexpr uint32_t kLongPromptTokens = 512;  // libggml has kernels of their own for many rows
 constexpr uint32_t kMostDecodeTokens = 128;
 constexpr uint32_t kContextTokens = 1024;
@@ -36,7 +36,8 @@ Steps make_steps(const VerifyOptions& wanted, uint32_t vocabulary, uint32_t batc
     lengths.insert(lengths.end(), std::min(wanted.decode_tokens, kMostDecodeTokens), 1);
     Steps steps;
     if (batch_tokens > kBatchTokens)
-        steps.push_back(random_step(std::min(batch_tokens, kLongPromptTokens), LogitsWanted::kLast, vocabulary, random));
+        steps.push_back(
+            random_step(std::min(batch_tokens, kLongPromptTokens), LogitsWanted::kLast, vocabulary, random));
     for (const size_t length : lengths) steps.push_back(random_step(length, LogitsWanted::kAll, vocabulary, random));
     return steps;
 }

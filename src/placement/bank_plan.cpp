@@ -59,8 +59,7 @@ BankForecast forecast(std::span<const BankRequest> groups, std::span<const uint3
         if (slots[g] >= group.experts) continue;
         const double on_device = share_of(slots[g], group.experts);
         const double uploaded = slots[g] == 0 ? 0 : group.least_slots * curves.of(group).miss(on_device);
-        const double read =
-            on_device + in_ram >= 1 ? 0 : group.least_slots * curves.of(group).miss(on_device + in_ram);
+        const double read = on_device + in_ram >= 1 ? 0 : group.least_slots * curves.of(group).miss(on_device + in_ram);
         const auto expert_bytes = static_cast<double>(group.expert_bytes);
         total.cuts += 1;
         total.uploaded += uploaded / demands;

@@ -42,8 +42,8 @@ struct BankForecast {
     uint32_t cuts = 0;
     double uploaded = 0;  // share of all expert demands
     double read = 0;      // likewise, from the disk
-    double device_s = 0;   // cuts and uploads
-    double read_s = 0;     // the disk
+    double device_s = 0;  // cuts and uploads
+    double read_s = 0;    // the disk
 };
 BankForecast forecast_banks(std::span<const BankRequest> groups, std::span<const uint32_t> slots, const BankRoom& room,
                             const BankRates& rates);

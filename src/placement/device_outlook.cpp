@@ -27,7 +27,8 @@ double share(double part, double whole) { return whole > 0 ? std::min(1.0, part 
 // RAM slots beneath, as the plan without the card has them.
 uint64_t slot_bytes(const Plan& base, const ModelDemand& demand) {
     if (base.mode != PlanMode::kStream) return UINT64_MAX;
-    return static_cast<uint64_t>(share(base.pool_slots, base.pool_experts) * static_cast<double>(demand.expert_bytes()));
+    return static_cast<uint64_t>(share(base.pool_slots, base.pool_experts) *
+                                 static_cast<double>(demand.expert_bytes()));
 }
 
 // What is missed of it goes into the outlook too.
@@ -84,7 +85,8 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
         outlook.mode = PlanMode::kStream;
         wanted.with_experts = false;
         outlook.plan = plan_devices(demand, wanted);
-        experts = share_out_banks(outlook, demand, slot_bytes(base, demand), bank_rates(machine, disk, request.routing));
+        experts =
+            share_out_banks(outlook, demand, slot_bytes(base, demand), bank_rates(machine, disk, request.routing));
     }
     if (outlook.plan.gpu_layers == 0) return std::nullopt;
     const Machine computing = computing_on(machine, *card);

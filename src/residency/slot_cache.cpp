@@ -100,8 +100,8 @@ void SlotCache::begin_pass(uint32_t tokens) {
 // All are pinned before any is loaded: a page that is here must not leave for another one of the same call.
 //
 // Reads of guesses begin behind those that are under way, if these are many: what they bring, among it what was guessed
-// earlier and is demanded by now, would otherwise share the disk with what nobody waits for yet. Measured with a disk as
-// slow as the arithmetic, a prompt of 512: waits of 5.3 -> 3.5 ms a token. Behind few, the disk would only be idle
+// earlier and is demanded by now, would otherwise share the disk with what nobody waits for yet. Measured with a disk
+// as slow as the arithmetic, a prompt of 512: waits of 5.3 -> 3.5 ms a token. Behind few, the disk would only be idle
 // between the two.
 Status SlotCache::acquire(std::span<const PageId> pages, std::span<const PageId> guesses) {
     HYPURA_TRY(drain(false));

@@ -231,8 +231,8 @@ private:
     std::vector<Page> pages_;  // the real ones, then one sentinel for each class
     // Not owned; after the memory, since it is awaited first.
     std::unique_ptr<storage::BlockReader, WaitForReads> reader_;
-    std::vector<PageId> missing_;  // scratch of acquire
-    std::vector<Found> found_;     // the same
+    std::vector<PageId> missing_;   // scratch of acquire
+    std::vector<Found> found_;      // the same
     std::vector<PageId> promised_;  // scratch of promise
     UseForecast forecast_;
     CacheObserver* observer_ = nullptr;

@@ -26,7 +26,7 @@ struct RawRead {
     uint64_t offset = 0;
     std::byte* destination = nullptr;
     uint32_t bytes = 0;
-    uint64_t tag = 0;  // returned with the completion; unique among the reads in flight
+    uint64_t tag = 0;     // returned with the completion; unique among the reads in flight
     bool behind = false;  // begins, with those submitted after it, when all before it are done (io_uring)
 };
 

@@ -56,7 +56,9 @@ TEST(BackgroundCommit, CommitsEveryPieceAndChangesNothing) {
 
 TEST(BackgroundCommit, StopsWhenItsOwnerDoes) {
     const auto region = MemoryRegion::reserve(uint64_t{8} << 30).value();
-    { const BackgroundCommit commit({all_of(region)}); }
+    {
+        const BackgroundCommit commit({all_of(region)});
+    }
     EXPECT_LT(committed_pages(region), pages_of(region));
 }
 

@@ -30,10 +30,10 @@ constexpr uint32_t kLayers = 24, kExperts = 64;
 constexpr uint64_t kAllBytes = kExpertBytes * kLayers * kExperts;
 
 std::vector<BankRequest> lab_groups() {
-    return std::vector<BankRequest>(kLayers, BankRequest{.expert_bytes = kExpertBytes,
-                                                         .matrix_bytes = kExpertBytes / 3,
-                                                         .experts = kExperts,
-                                                         .least_slots = 4});
+    return std::vector<BankRequest>(
+        kLayers,
+        BankRequest{
+            .expert_bytes = kExpertBytes, .matrix_bytes = kExpertBytes / 3, .experts = kExperts, .least_slots = 4});
 }
 
 uint64_t bytes_of(const std::vector<uint32_t>& slots) {
