@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 namespace hypura {
@@ -36,7 +37,11 @@ void commit_all(const std::stop_token& stop, const std::vector<std::span<std::by
 
 }  // namespace
 
-BackgroundCommit::BackgroundCommit(std::vector<std::span<std::byte>> pieces)
-    : thread_([pieces = std::move(pieces)](const std::stop_token& stop) { commit_all(stop, pieces); }) {}
+BackgroundCommit::BackgroundCommit(std::vector<std::span<std::byte>> pieces) {
+    try {
+        thread_ = std::jthread([pieces = std::move(pieces)](const std::stop_token& stop) { commit_all(stop, pieces); });
+    } catch (const std::system_error&) {  // a limit on threads: only time is lost
+    }
+}
 
 }  // namespace hypura

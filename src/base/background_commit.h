@@ -13,7 +13,8 @@ class BackgroundCommit {
 public:
     BackgroundCommit() = default;
     // Begins at once, in the order of `pieces`, which outlive this object. Others may use them meanwhile, as the target
-    // of direct reads too: nothing is written. What they touch first is committed by that.
+    // of direct reads too: nothing is written. What they touch first is committed by that, and so is everything where
+    // no thread is to be had.
     explicit BackgroundCommit(std::vector<std::span<std::byte>> pieces);
 
 private:

@@ -68,7 +68,7 @@ uint32_t default_context_tokens(const gguf::ModelShape& shape) {
     return static_cast<uint32_t>(shape.context_train == 0 ? kMost : std::min(shape.context_train, kMost));
 }
 
-// It decides how experts are shared out among layers. No profile is asked: this takes 20 ms.
+// It decides how experts are shared out among layers. No profile is asked: it may be of another bus or none.
 void glance_at_upload_rate(Runtime& runtime) {
     const auto local = std::ranges::find_if(runtime.devices,
                                             [](ggml_backend_dev_t device) { return device_kind(device) != "remote"; });

@@ -157,11 +157,15 @@ uint64_t other_bytes(const Candidate& candidate) {
     return candidate.process_bytes + candidate.context_bytes + kUnannouncedBytes;
 }
 
+// What the budget leaves for weights.
+uint64_t named_budget(const EngineOptions& options, const Candidate& candidate) {
+    if (options.weights_bytes > 0) return options.weights_bytes;
+    return options.ram_bytes - std::min(options.ram_bytes, other_bytes(candidate));
+}
+
 // About what the budget leaves for RAM slots of experts.
 uint64_t ram_for_experts(const EngineOptions& options, const Candidate& candidate) {
-    const uint64_t weights_bytes = options.weights_bytes > 0
-                                       ? options.weights_bytes
-                                       : options.ram_bytes - std::min(options.ram_bytes, other_bytes(candidate));
+    const uint64_t weights_bytes = named_budget(options, candidate);
     uint64_t fixed_bytes = 0;
     for (const CapturedWeight& weight : candidate.layout.fixed) fixed_bytes += weight.info->size_bytes;
     return weights_bytes - std::min(weights_bytes, fixed_bytes);
@@ -187,11 +191,9 @@ Result<Candidate> try_batch(Runtime& runtime, const EngineOptions& options, uint
     return candidate;
 }
 
-// What the budget leaves for weights.
 uint64_t weights_budget(const EngineOptions& options, const Candidate& candidate) {
-    if (options.smallest_pool) return placement::smallest_weights_bytes(candidate.problem);
-    if (options.weights_bytes > 0) return options.weights_bytes;
-    return options.ram_bytes - std::min(options.ram_bytes, other_bytes(candidate));
+    return options.smallest_pool ? placement::smallest_weights_bytes(candidate.problem)
+                                 : named_budget(options, candidate);
 }
 
 Error budget_error(const Runtime& runtime, const EngineOptions& options, const Candidate& candidate) {

@@ -1,7 +1,6 @@
 #include "placement/bank_plan.h"
 
 #include <algorithm>
-#include <limits>
 #include <map>
 
 namespace hypura::placement {
@@ -52,6 +51,7 @@ BankForecast forecast(std::span<const BankRequest> groups, std::span<const uint3
         if (slots[g] < groups[g].experts) elsewhere_bytes += groups[g].expert_bytes * groups[g].experts;
         demands += groups[g].least_slots;
     }
+    demands = std::max(demands, 1.0);  // a file may not say how many experts a token uses
     const double in_ram = share_of(room.ram_bytes, elsewhere_bytes);
     BankForecast total;
     for (size_t g = 0; g < groups.size(); ++g) {

@@ -11,8 +11,9 @@ namespace {
 
 // A read's tag: the page in the low half, the slice above it.
 constexpr unsigned kTagSliceShift = 32;
-constexpr size_t kManyReads = 16;  // five experts
 uint64_t read_tag(PageId page, size_t slice) { return page | uint64_t{slice} << kTagSliceShift; }
+
+constexpr size_t kManyReads = 16;  // under way: guesses wait for them; five experts
 
 Result<std::vector<MemoryRegion>> one_piece(const SlotClassSpec& spec) {
     HYPURA_ASSIGN(MemoryRegion memory, MemoryRegion::reserve(spec.stride_bytes * spec.slots));
@@ -198,7 +199,7 @@ void SlotCache::promise(std::span<const PageId> guesses) {
     promised_.clear();
     for (PageId id : guesses)
         if (pages_[id].state == PageState::kAbsent && pages_[id].pins == 0 && take_slot(id, false)) {
-            pages_[id].state = PageState::kLoading;
+            pages_[id].state = PageState::kLoading;  // named twice, it is taken once
             promised_.push_back(id);
         }
     start_load(promised_);

@@ -159,6 +159,32 @@ TEST_F(ExpertLookaheadTest, PassesOfOneTokenAndOfSeveralAreTrustedSeparately) {
     EXPECT_THAT(choose(0), ElementsAre(page(1, 0), page(1, 1)));
 }
 
+// A prompt that needs all experts of every layer; layers 0 and 1 are here. A single token would ask for two pages.
+TEST_F(ExpertLookaheadTest, PassesOfManyTokensLookPastLayersThatLackNothing) {
+    constexpr int64_t kTokens = 40;
+    ggml_tensor* const many = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, 2, kTokens);
+    std::vector<int32_t> ids;
+    for (int64_t token = 0; token < kTokens; ++token) {
+        const float sign = token % 2 == 0 ? 1 : -1;
+        static_cast<float*>(many->data)[2 * token] = 3 * sign;
+        static_cast<float*>(many->data)[2 * token + 1] = 2 * sign;
+        for (const int32_t id : {0, 1}) ids.push_back(token % 2 == 0 ? id : id + 2);
+    }
+    pages_.use({page(0, 0), page(0, 1), page(0, 2), page(0, 3)});
+    for (int pass = 0; pass < 6; ++pass) {
+        lookahead_.begin_pass();
+        judge(0, ids);
+        ASSERT_TRUE(lookahead_.choose(0, many, kTopK, *pages_.cache_, compute_));
+        for (const size_t layer : {1, 2, 3}) judge(layer, ids);
+    }
+    pages_.use({page(1, 0), page(1, 1), page(1, 2), page(1, 3)});
+    lookahead_.begin_pass();
+    judge(0, ids);
+    const auto chosen = lookahead_.choose(0, many, kTopK, *pages_.cache_, compute_);
+    ASSERT_TRUE(chosen);
+    EXPECT_EQ(chosen->size(), 2 * kExperts);  // of layers 2 and 3
+}
+
 TEST_F(ExpertLookaheadTest, NobodyGuessesWhileNothingIsLacking) {
     prove_right();
     pages_.use({page(0, 0), page(0, 1)});

@@ -113,7 +113,8 @@ TEST(BankPlan, ForecastsUploadsAndReads) {
 }
 
 TEST(BankPlan, AGroupThatCannotHoldOneTokensExpertsGetsNone) {
-    EXPECT_THAT(plan_banks(small_groups(3, 4), {.device_bytes = 900}, {}), ElementsAre(5, 4, 0));  // nothing is left
+    EXPECT_THAT(plan_banks(small_groups(3, 4), {.device_bytes = 900}, {}),
+                ElementsAre(5, 4, 0));  // what is left is used
     EXPECT_THAT(plan_banks(small_groups(3, 4), {.device_bytes = 100}, {}), ElementsAre(0, 0, 0));
 }
 
