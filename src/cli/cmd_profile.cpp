@@ -8,10 +8,12 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <ctime>
 #include <format>
 #include <memory>
 #include <set>
+#include <vector>
 
 namespace hypura::cli {
 namespace {
@@ -49,20 +51,33 @@ Result<std::string> machine_text(const placement::Machine& machine) {
         age_text(machine.measured_s));
 }
 
+std::string product_name(const placement::MatmulRate& rate) {
+    return rate.format + (rate.kind.repacked ? " repack" : "") + (rate.kind.routed ? " routed" : "");
+}
+
+// A device may rearrange weights in several ways: the batches of each come in the order of its single columns.
+std::string batch_text(const placement::MatmulRate& single, std::vector<placement::MatmulRate>& batches) {
+    const auto batch = std::ranges::find_if(batches, [&](const placement::MatmulRate& rate) {
+        return rate.format == single.format && rate.kind == single.kind;
+    });
+    if (batch == batches.end()) return "";
+    std::string text = std::format("{:>17.1f} GFLOPS", batch->flops / 1e9);
+    batches.erase(batch);
+    return text;
+}
+
 std::string device_text(const placement::ComputeDevice& device) {
     std::string text = std::format("\n{} ({}, {}): {} free of {}", device.name, device.kind, device.description,
                                    format_bytes(device.free_bytes), format_bytes(device.total_bytes));
     if (device.upload_bytes_per_second > 0) text += ", uploads at " + rate_text(device.upload_bytes_per_second);
     text += std::format(", {:.1f} us a graph node\n{:<20}{:>18}{:>24}\n", device.node_us, "products", "of 1 column",
                         "of many columns");
-    for (const placement::MatmulRate& rate : device.rates) {
-        if (rate.batch_tokens == 1)
-            text +=
-                std::format("{:<20}{:>18}",
-                            rate.format + (rate.kind.repacked ? " repack" : "") + (rate.kind.routed ? " routed" : ""),
-                            rate_text(rate.weight_bytes_per_second));
-        else
-            text += std::format("{:>17.1f} GFLOPS\n", rate.flops / 1e9);
+    std::vector<placement::MatmulRate> batches = device.rates;
+    std::erase_if(batches, [](const placement::MatmulRate& rate) { return rate.batch_tokens == 1; });
+    for (const placement::MatmulRate& single : device.rates) {
+        if (single.batch_tokens > 1) continue;
+        text += std::format("{:<20}{:>18}{}\n", product_name(single), rate_text(single.weight_bytes_per_second),
+                            batch_text(single, batches));
     }
     return text;
 }

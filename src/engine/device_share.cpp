@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <ranges>
 
 namespace hypura::engine {
 namespace {
@@ -46,7 +47,7 @@ uint64_t room_on(ggml_backend_dev_t device, const Runtime& runtime, const Engine
     return std::min(free_bytes, allowed_bytes - std::min(allowed_bytes, used_bytes));
 }
 
-// `smallest`: as few slots as can work at all, so that `verify` sees every path.
+// `smallest`: one slot less for a group that would need all of them.
 placement::BankRequest request_of(const ExpertGroupLayout& group, uint32_t experts_used, bool smallest) {
     placement::BankRequest request{.experts = group.experts, .least_slots = std::min(group.experts, experts_used)};
     if (smallest && request.least_slots == group.experts && group.experts > 1) --request.least_slots;
@@ -77,46 +78,78 @@ uint64_t smallest_room(const std::vector<placement::BankRequest>& requests) {
     return bytes;
 }
 
+struct Sharing {
+    std::vector<uint32_t> slots;
+    uint64_t staging_bytes = 0;
+};
+
+bool come_and_go(const std::vector<placement::BankRequest>& requests, const std::vector<uint32_t>& slots) {
+    for (size_t i = 0; i < slots.size(); ++i)
+        if (slots[i] > 0 && slots[i] < requests[i].experts) return true;
+    return false;
+}
+
+// Staging memory is set aside only where experts come and go.
+Sharing share_out_room(const std::vector<placement::BankRequest>& requests, placement::BankRoom room,
+                       const placement::BankRates& rates) {
+    Sharing sharing{placement::plan_banks(requests, room, rates), 0};
+    if (!come_and_go(requests, sharing.slots)) return sharing;
+    sharing.staging_bytes = staging_bytes(requests, room.device_bytes);
+    room.device_bytes -= std::min(room.device_bytes, sharing.staging_bytes);
+    sharing.slots = placement::plan_banks(requests, room, rates);
+    return sharing;
+}
+
+// As few slots as can work at all, so that `verify` sees every path.
+Sharing share_out_least(const std::vector<placement::BankRequest>& requests, placement::BankRoom room,
+                        const placement::BankRates& rates) {
+    room.device_bytes = smallest_room(requests);
+    return {placement::plan_banks(requests, room, rates), staging_bytes(requests, room.device_bytes)};
+}
+
+std::vector<DeviceShare::Bank> banks_without_slots(const StreamLayout& layout) {
+    const std::map<int, ggml_backend_dev_t> devices = devices_by_layer(layout);
+    std::vector<DeviceShare::Bank> banks;
+    for (const ExpertGroupLayout& group : layout.groups) {
+        const auto device = devices.find(group.layer);
+        banks.push_back({group, device == devices.end() ? nullptr : device->second, 0});
+    }
+    return banks;
+}
+
+// Whole groups are no longer streamed.
+void take_whole_groups(std::vector<DeviceShare::Bank> banks, DeviceShare& share, StreamLayout& layout) {
+    layout.groups.clear();
+    for (DeviceShare::Bank& bank : banks) {
+        const bool whole = bank.slots == bank.group.experts;
+        if (!whole) layout.groups.push_back(bank.group);
+        (whole ? share.whole : share.partial).push_back(std::move(bank));
+    }
+}
+
 }  // namespace
 
 DeviceShare share_out_devices(const Runtime& runtime, const EngineOptions& options, uint64_t ram_bytes,
                               StreamLayout& layout) {
     DeviceShare share;
-    share.staging.resize(runtime.devices.size());
     const auto experts_used = static_cast<uint32_t>(std::max<uint64_t>(runtime.shape.experts_used, 1));
     share.most_ids = runtime.report.batch_tokens * experts_used;
-    const std::map<int, ggml_backend_dev_t> devices = devices_by_layer(layout);
-    std::vector<DeviceShare::Bank> banks;
-    for (ExpertGroupLayout& group : layout.groups) {
-        const auto device = devices.find(group.layer);
-        banks.push_back({std::move(group), device == devices.end() ? nullptr : device->second, 0});
-    }
-    for (size_t d = 0; d < runtime.devices.size(); ++d) {
+    std::vector<DeviceShare::Bank> banks = banks_without_slots(layout);
+    for (ggml_backend_dev_t device : runtime.devices) {
+        const auto is_here = [&](const DeviceShare::Bank& bank) { return bank.device == device; };
         std::vector<placement::BankRequest> requests;
-        for (const DeviceShare::Bank& bank : banks)
-            if (bank.device == runtime.devices[d])
-                requests.push_back(request_of(bank.group, experts_used, options.smallest_pool));
-        uint64_t room_bytes =
-            options.smallest_pool ? smallest_room(requests) : room_on(runtime.devices[d], runtime, options, layout);
-        const bool remote = device_kind(runtime.devices[d]) == "remote";
-        share.staging[d] = remote ? 0 : staging_bytes(requests, room_bytes);
-        if (!options.smallest_pool) room_bytes -= std::min(room_bytes, share.staging[d]);
-        const placement::BankRoom room{room_bytes, kMostBankBytes, ram_bytes};
-        const std::vector<uint32_t> slots = remote ? placement::plan_whole_banks(requests, room)
-                                                   : placement::plan_banks(requests, room, runtime.bank_rates);
+        for (const DeviceShare::Bank& bank : banks | std::views::filter(is_here))
+            requests.push_back(request_of(bank.group, experts_used, options.smallest_pool));
+        const placement::BankRoom room{room_on(device, runtime, options, layout), kMostBankBytes, ram_bytes};
+        const Sharing sharing = device_kind(device) == "remote"
+                                    ? Sharing{placement::plan_whole_banks(requests, room), 0}
+                                : options.smallest_pool ? share_out_least(requests, room, runtime.bank_rates)
+                                                        : share_out_room(requests, room, runtime.bank_rates);
+        share.staging.push_back(sharing.staging_bytes);
         size_t next = 0;
-        for (DeviceShare::Bank& bank : banks)
-            if (bank.device == runtime.devices[d]) bank.slots = slots[next++];
+        for (DeviceShare::Bank& bank : banks | std::views::filter(is_here)) bank.slots = sharing.slots[next++];
     }
-    layout.groups.clear();
-    for (DeviceShare::Bank& bank : banks) {
-        if (bank.slots == bank.group.experts) {
-            share.whole.push_back(std::move(bank));
-            continue;
-        }
-        layout.groups.push_back(bank.group);
-        share.partial.push_back(std::move(bank));
-    }
+    take_whole_groups(std::move(banks), share, layout);
     return share;
 }
 

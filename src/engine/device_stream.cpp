@@ -14,6 +14,7 @@ constexpr size_t kGraphNodes = 16;                     // six are used
 constexpr size_t kMostBufferBytes = size_t{32} << 20;  // of a piece's inputs and results
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kProbeBytes = 64 * kMiB;
+constexpr uint64_t kProbePieceBytes = 2 * kMiB;  // about what a matrix of an expert takes
 
 ggml_backend_buffer_t buffer_of(const ggml_tensor* tensor) {
     return tensor->view_src != nullptr ? tensor->view_src->buffer : tensor->buffer;
@@ -170,7 +171,8 @@ double upload_rate(ggml_backend_dev_t device) {
     int64_t best_us = INT64_MAX;
     for (int i = 0; i < 4; ++i) {
         const int64_t begin_us = now_us();
-        (*stream)->upload(target, 0, source->data(), kProbeBytes);
+        for (uint64_t at = 0; at < kProbeBytes; at += kProbePieceBytes)
+            (*stream)->upload(target, at, source->data() + at, kProbePieceBytes);
         (*stream)->wait();
         best_us = std::min(best_us, std::max<int64_t>(now_us() - begin_us, 1));
     }

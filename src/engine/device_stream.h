@@ -63,8 +63,8 @@ private:
     std::vector<std::byte> graph_memory_;
 };
 
-// Bytes a second into the device's memory, from the memory that uploads leave fastest; 0: it cannot be used. Moves
-// 64 MiB four times.
+// Bytes a second into the device's memory, from the memory that uploads leave fastest, in pieces as large as matrices
+// of experts; 0: it cannot be used. Moves 64 MiB four times.
 double upload_rate(ggml_backend_dev_t device);
 
 }  // namespace hypura::engine

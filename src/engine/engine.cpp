@@ -224,7 +224,8 @@ Status LlamaEngine::decide_devices(const EngineOptions& options) {
         report.reason = std::format("experts are streamed to {}", ggml_backend_dev_name(runtime_.devices.front()));
     }
     request.with_experts = report.mode != Mode::kStream;
-    if (!request.with_experts && runtime_.shape.experts > 0) glance_at_upload_rate(runtime_);
+    const bool shares_experts = !request.with_experts && runtime_.shape.experts > 0 && !fits_whole;
+    if (shares_experts) glance_at_upload_rate(runtime_);
     runtime_.device_plan = request.with_experts ? whole : plan_devices(demand, request);
     report.predicted_tokens_per_second = 0;  // rates of devices are not part of the prediction
     if (runtime_.device_plan.gpu_layers > 0) return {};

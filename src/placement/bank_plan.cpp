@@ -6,9 +6,9 @@
 namespace hypura::placement {
 namespace {
 
-// A cut of the graph on a device: ids come back, slot numbers go there, the rest is submitted. Measured on an H200 by
-// ggml's Vulkan backend: 150 to 200 us (docs/devices.md).
-constexpr double kCutS = 175e-6;
+// A cut of the graph on a device: ids come back, uploads are waited for, slot numbers go there, the rest is submitted.
+// Measured on H100 and H200 by ggml's Vulkan backend: 140 to 300 us, busy hosts at the upper end (docs/devices.md).
+constexpr double kCutS = 250e-6;
 
 uint32_t most_slots(const BankRequest& group, uint64_t most_bank_bytes) {
     const uint64_t reachable = most_bank_bytes / std::max<uint64_t>(group.matrix_bytes, 1);

@@ -109,7 +109,7 @@ TEST(BankPlan, ForecastsUploadsAndReads) {
     EXPECT_NEAR(forecast.uploaded, 0.5, 0.01);  // routing without skew
     EXPECT_NEAR(forecast.read, 0.25, 0.01);
     EXPECT_NEAR(forecast.read_s, 0.25 * 4 * kLayers * kExpertBytes / 1e9, 0.002);
-    EXPECT_NEAR(forecast.device_s, 0.5 * 4 * kLayers * kExpertBytes / 10e9 + kLayers * 175e-6, 0.002);
+    EXPECT_NEAR(forecast.device_s, 0.5 * 4 * kLayers * kExpertBytes / 10e9 + kLayers * 250e-6, 0.002);
 }
 
 TEST(BankPlan, AGroupThatCannotHoldOneTokensExpertsGetsNone) {
