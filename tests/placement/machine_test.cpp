@@ -20,6 +20,15 @@ Machine sample() {
     return machine;
 }
 
+TEST(Machine, AnAssumedOneHasNoMoreMemoryBandwidthForManyCores) {
+    const auto rate = [](uint32_t cores) {
+        return weight_rate(assumed_machine(cores, 16 * kGiB).devices.front(), "q4_K", {}, 1);
+    };
+    EXPECT_EQ(rate(2), 7e9);
+    EXPECT_EQ(rate(8), 28e9);
+    EXPECT_EQ(rate(64), 40e9);
+}
+
 TEST(Machine, IsSavedAndReadBack) {
     const test::TempDir dir;
     const std::string file = dir.file("deep/profile.json");
