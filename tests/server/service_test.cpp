@@ -249,6 +249,7 @@ TEST_F(ServiceTest, AbandonedEmbeddingsAreCancelledOrNeverStart) {
     waiting->abandon();
     running->abandon();
     until([&] { return service().manager().loaded().at(0).busy == 0; });
+    until([&] { return service().manager().waiting() == 0; });  // the manager's thread drops it when it comes to it
     EXPECT_EQ(service().manager().waiting(), 0U);
     EXPECT_EQ(results, 1);
 }
