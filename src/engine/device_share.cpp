@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <ranges>
+#include <utility>
 
 namespace hypura::engine {
 namespace {
@@ -92,12 +93,11 @@ bool come_and_go(const std::vector<placement::BankRequest>& requests, const std:
 // Staging memory is set aside only where experts come and go.
 Sharing share_out_room(const std::vector<placement::BankRequest>& requests, placement::BankRoom room,
                        const placement::BankRates& rates) {
-    Sharing sharing{placement::plan_banks(requests, room, rates), 0};
-    if (!come_and_go(requests, sharing.slots)) return sharing;
-    sharing.staging_bytes = staging_bytes(requests, room.device_bytes);
-    room.device_bytes -= std::min(room.device_bytes, sharing.staging_bytes);
-    sharing.slots = placement::plan_banks(requests, room, rates);
-    return sharing;
+    const uint64_t staging = staging_bytes(requests, room.device_bytes);
+    room.device_bytes -= std::min(room.device_bytes, staging);
+    std::vector<uint32_t> slots = placement::plan_banks(requests, room, rates);
+    const bool stages = come_and_go(requests, slots);
+    return {std::move(slots), stages ? staging : 0};
 }
 
 // As few slots as can work at all, so that `verify` sees every path.

@@ -86,6 +86,22 @@ GgmlContextHandle new_context() {
         ggml_init({.mem_size = 4096 * ggml_tensor_overhead() + ggml_graph_overhead(), .no_alloc = true}));
 }
 
+// Of one run of `graph`, in seconds: the median of several, since a token has no choice of the best moment either. The
+// first one warms up. 0: the device failed.
+double median_seconds(ggml_backend_t backend, ggml_cgraph* graph) {
+    if (ggml_backend_graph_compute(backend, graph) != GGML_STATUS_SUCCESS) return 0;
+    std::vector<int64_t> runs_us;
+    for (int64_t spent_us = 0; runs_us.size() < 5 || spent_us < kLeastUs;) {
+        const int64_t begin_us = now_us();
+        if (ggml_backend_graph_compute(backend, graph) != GGML_STATUS_SUCCESS) return 0;
+        runs_us.push_back(std::max<int64_t>(now_us() - begin_us, 1));
+        spent_us += runs_us.back();
+    }
+    const auto middle = runs_us.begin() + static_cast<std::ptrdiff_t>(runs_us.size() / 2);
+    std::ranges::nth_element(runs_us, middle);
+    return static_cast<double>(*middle) / 1e6;
+}
+
 struct ProductShape {
     int64_t columns = 4096;  // of the weights
     int64_t rows = 0;
@@ -116,19 +132,7 @@ public:
         return product;
     }
 
-    // Of one run, in seconds: the median of several, since a token has no choice of the best moment either. The first
-    // one warms up.
-    double median_seconds() {
-        run();
-        std::vector<double> runs;
-        for (int64_t spent_us = 0; runs.size() < 5 || spent_us < kLeastUs;) {
-            runs.push_back(run());
-            spent_us += static_cast<int64_t>(runs.back() * 1e6) + 1;
-        }
-        std::ranges::nth_element(runs, runs.begin() + static_cast<std::ptrdiff_t>(runs.size() / 2));
-        return runs[runs.size() / 2];
-    }
-
+    double seconds() const { return median_seconds(backend_, graph_); }
     uint64_t weight_bytes() const { return weight_bytes_; }
 
 private:
@@ -167,12 +171,6 @@ private:
         }
     }
 
-    double run() {
-        const int64_t begin_us = now_us();
-        ggml_backend_graph_compute(backend_, graph_);
-        return static_cast<double>(std::max<int64_t>(now_us() - begin_us, 1)) / 1e6;
-    }
-
     ggml_backend_t backend_ = nullptr;
     GgmlContextHandle weights_context_, context_;
     BufferHandle weights_buffer_, buffer_;
@@ -192,7 +190,8 @@ void add_rate(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in, con
               const ProductShape& shape, std::vector<placement::MatmulRate>& rates) {
     const auto product = Product::create(backend, weights_in, format.type, shape);
     if (product == nullptr) return;
-    const double seconds = product->median_seconds();
+    const double seconds = product->seconds();
+    if (seconds <= 0) return;
     const bool routed = shape.experts > 0;
     const double choices = static_cast<double>(shape.used * shape.tokens);
     const double touched = routed ? shape.nodes * std::min(choices / static_cast<double>(shape.experts), 1.0) : 1;
@@ -230,13 +229,13 @@ void measure_batches(ggml_backend_t backend, ggml_backend_buffer_type_t weights_
 double node_us(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in) {
     constexpr int kNodes = 256;
     const auto product = Product::create(backend, weights_in, GGML_TYPE_F16, {.rows = 1, .nodes = kNodes});
-    return product == nullptr ? 0 : product->median_seconds() * 1e6 / kNodes;
+    return product == nullptr ? 0 : product->seconds() * 1e6 / kNodes;
 }
 
 // The same on a card, where products are no measure of other nodes: an H200 takes 12 to 46 us for one of next to
 // nothing, and 2.1 ms for the 1100 nodes of a token. Each addition waits for the one before, as most nodes do.
 double addition_us(ggml_backend_t backend) {
-    constexpr int kNodes = 256, kRuns = 15;
+    constexpr int kNodes = 256;
     const GgmlContextHandle context = new_context();
     ggml_tensor* const addend = ggml_new_tensor_1d(context.get(), GGML_TYPE_F32, kExpertColumns);
     ggml_tensor* sum = ggml_new_tensor_1d(context.get(), GGML_TYPE_F32, kExpertColumns);
@@ -246,14 +245,7 @@ double addition_us(ggml_backend_t backend) {
     const BufferHandle buffer(ggml_backend_alloc_ctx_tensors(context.get(), backend));
     if (buffer == nullptr) return 0;
     ggml_backend_buffer_clear(buffer.get(), 0);
-    std::vector<double> runs;
-    for (int i = 0; i < kRuns; ++i) {
-        const int64_t begin_us = now_us();
-        ggml_backend_graph_compute(backend, graph);
-        runs.push_back(static_cast<double>(now_us() - begin_us) / kNodes);
-    }
-    std::ranges::nth_element(runs, runs.begin() + kRuns / 2);
-    return runs[kRuns / 2];
+    return median_seconds(backend, graph) * 1e6 / kNodes;
 }
 
 placement::ComputeDevice measure_device(ggml_backend_dev_t device, uint32_t threads, const ProbeProgress& progress) {

@@ -11,8 +11,8 @@
 namespace hypura::placement {
 namespace {
 
-// Bytes a second and core, one column: 5 to 9 GB/s of q4_K were measured on machines of 2 and 16 cores, 3.3 of f16 by
-// experts. All cores together get no more than two channels of DDR4 bring.
+// Bytes a second and core, one column: 5 to 9 GB/s of q4_K were measured on machines of 2 and 16 cores; only experts in
+// f16 did less, 3.3 on a slow day. All cores together get no more than two channels of DDR4 bring.
 constexpr double kAssumedWeightRate = 3.5e9;
 constexpr double kMostAssumedWeightRate = 40e9;
 constexpr double kAssumedMemoryShare = 1.25;  // of memory, over that of products

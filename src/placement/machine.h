@@ -67,8 +67,8 @@ struct Machine {
     bool measured() const { return !fingerprint.empty(); }
 };
 
-// What is known to be about right for any machine and never too good: 3.5 GB/s of weights a core, 40 GB/s in all, 15
-// GFLOPS a core, a SATA disk. A plan for it says that nothing was measured.
+// What is known to be about right for any machine and hardly ever too good: 3.5 GB/s of weights a core, 40 GB/s in all,
+// 15 GFLOPS a core, a SATA disk. A plan for it says that nothing was measured.
 Machine assumed_machine(uint32_t cores, uint64_t memory_bytes);
 
 // A disk of `bytes_per_second` at 4 MiB and `latency_us` at 4 KiB, each at depth 1, with what lies between.
