@@ -72,6 +72,7 @@ Stretch difference(const Counters& before, const Counters& after) {
     stretch.prefetch_wasted = after.report.prefetch_wasted - before.report.prefetch_wasted;
     stretch.device_demands = after.report.device_demands - before.report.device_demands;
     stretch.device_hits = after.report.device_hits - before.report.device_hits;
+    stretch.device_brought_ahead = after.report.device_brought_ahead - before.report.device_brought_ahead;
     stretch.device_uploaded_bytes = after.report.device_uploaded_bytes - before.report.device_uploaded_bytes;
     stretch.minor_faults = static_cast<uint64_t>(after.usage.ru_minflt - before.usage.ru_minflt);
     stretch.major_faults = static_cast<uint64_t>(after.usage.ru_majflt - before.usage.ru_majflt);

@@ -41,6 +41,7 @@ struct Stretch {
     uint64_t prefetch_wasted = 0;
     uint64_t device_demands = 0;  // of layers with device slots
     uint64_t device_hits = 0;
+    uint64_t device_brought_ahead = 0;
     uint64_t device_uploaded_bytes = 0;
     uint64_t minor_faults = 0;
     uint64_t major_faults = 0;
@@ -52,7 +53,8 @@ struct Stretch {
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Stretch, tokens, wall_us, wait_us, busy_us, read_bytes, process_bytes, demands, hits,
                                    joined, prefetches, prefetch_wasted, device_demands, device_hits,
-                                   device_uploaded_bytes, minor_faults, major_faults, user_us, system_us, token_us)
+                                   device_brought_ahead, device_uploaded_bytes, minor_faults, major_faults, user_us,
+                                   system_us, token_us)
 
 // What a child of ours reports.
 struct ChildReport {

@@ -69,7 +69,9 @@ std::string batch_text(const placement::MatmulRate& single, std::vector<placemen
 std::string device_text(const placement::ComputeDevice& device) {
     std::string text = std::format("\n{} ({}, {}): {} free of {}", device.name, device.kind, device.description,
                                    format_bytes(device.free_bytes), format_bytes(device.total_bytes));
-    if (device.upload_bytes_per_second > 0) text += ", uploads at " + rate_text(device.upload_bytes_per_second);
+    if (device.upload_bytes_per_second > 0)
+        text += ", uploads at " + rate_text(device.upload_bytes_per_second) +
+                (device.writes_directly ? ", also while it computes" : "");
     text += std::format(", {:.1f} us a graph node\n{:<20}{:>18}{:>24}\n", device.node_us, "products", "of 1 column",
                         "of many columns");
     std::vector<placement::MatmulRate> batches = device.rates;

@@ -61,6 +61,11 @@ std::string cache_line(const engine::Report& report) {
                                      report.demands, report.evictions));
 }
 
+// In percent.
+double of_device_demands(uint64_t count, const engine::Report& report) {
+    return 100 * static_cast<double>(count) / static_cast<double>(report.device_demands);
+}
+
 std::string device_lines(const engine::Report& report) {
     if (report.devices.empty()) return "";
     std::string names;
@@ -70,9 +75,11 @@ std::string device_lines(const engine::Report& report) {
         text += line("", std::format("{} of weights, {} of slots for experts", format_bytes(report.device_weight_bytes),
                                      format_bytes(report.device_slot_bytes)));
     if (report.device_demands > 0)
-        text += line(
-            "", std::format("{:.1f}% of {} demands were in device slots, {} uploaded", 100 * device_hit_rate(report),
-                            report.device_demands, format_bytes(report.device_uploaded_bytes)));
+        text +=
+            line("", std::format("{:.1f}% of {} demands were in device slots, {:.1f}% were uploaded ahead; {} uploaded",
+                                 of_device_demands(report.device_hits, report), report.device_demands,
+                                 of_device_demands(report.device_brought_ahead, report),
+                                 format_bytes(report.device_uploaded_bytes)));
     return text;
 }
 
@@ -128,6 +135,7 @@ Json devices_json(const engine::Report& report) {
             {"slot_bytes", report.device_slot_bytes},
             {"demands", report.device_demands},
             {"hits", report.device_hits},
+            {"brought_ahead", report.device_brought_ahead},
             {"uploaded_bytes", report.device_uploaded_bytes},
             {"batches_in_pieces", report.device_batches_in_pieces}};
 }
@@ -162,12 +170,6 @@ double RunTotals::decode_rate() const { return per_second(static_cast<double>(de
 
 double hit_rate(const engine::Report& report) {
     return report.demands == 0 ? 1.0 : static_cast<double>(report.hits) / static_cast<double>(report.demands);
-}
-
-double device_hit_rate(const engine::Report& report) {
-    return report.device_demands == 0
-               ? 1.0
-               : static_cast<double>(report.device_hits) / static_cast<double>(report.device_demands);
 }
 
 double read_rate(const engine::Report& report) {

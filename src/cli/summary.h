@@ -24,8 +24,7 @@ struct RunTotals {
     double decode_rate() const;
 };
 
-double hit_rate(const engine::Report& report);  // 0 to 1; 1 when nothing was demanded
-double device_hit_rate(const engine::Report& report);
+double hit_rate(const engine::Report& report);   // 0 to 1; 1 when nothing was demanded
 double read_rate(const engine::Report& report);  // bytes a second while reads were under way
 
 // Several lines, each ending in a newline.

@@ -3,6 +3,7 @@
 #include "base/check.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 namespace hypura::engine {
@@ -83,7 +84,7 @@ bool DeviceBank::assign(std::span<const uint32_t> distinct) {
 }
 
 void DeviceBank::put(uint32_t expert, uint32_t slot) {
-    if (expert_in_[slot] >= 0) slot_of_[static_cast<size_t>(expert_in_[slot])] = -1;
+    vacate(slot);
     expert_in_[slot] = static_cast<int32_t>(expert);
     slot_of_[expert] = static_cast<int32_t>(slot);
 }
@@ -101,15 +102,21 @@ std::optional<uint32_t> DeviceBank::coldest_slot() const {
 }
 
 void DeviceBank::undo_arrivals() {
-    for (const Arrival& arrival : arrivals_) {
-        slot_of_[arrival.expert] = -1;
-        expert_in_[arrival.slot] = -1;
-    }
+    for (const Arrival& arrival : arrivals_) vacate(arrival.slot);
     arrivals_.clear();
 }
 
-void DeviceBank::upload(size_t part, uint32_t slot, const std::byte* data) {
-    stream_->upload(parts_[part].tensor, parts_[part].bytes * slot, data, parts_[part].bytes);
+void DeviceBank::vacate(uint32_t slot) {
+    if (expert_in_[slot] >= 0) slot_of_[static_cast<size_t>(expert_in_[slot])] = -1;
+    expert_in_[slot] = -1;
+}
+
+void DeviceBank::list_coldest(std::vector<uint32_t>& slots) const {
+    slots.resize(expert_in_.size());
+    std::iota(slots.begin(), slots.end(), 0U);
+    std::ranges::sort(slots, {}, [&](uint32_t slot) {
+        return expert_in_[slot] < 0 ? -1 : heat_[static_cast<size_t>(expert_in_[slot])];
+    });
 }
 
 ggml_tensor* DeviceBank::fill_index(const ggml_tensor* ids, std::span<const int32_t> experts) {

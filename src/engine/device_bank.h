@@ -9,6 +9,7 @@
 
 #include "base/status.h"
 #include "engine/device_stream.h"
+#include "engine/device_writer.h"
 #include "engine/stream_layout.h"
 
 #include <cstdint>
@@ -42,9 +43,18 @@ public:
     void undo_arrivals();
 
     int32_t slot_of(uint32_t expert) const { return slot_of_[expert]; }  // -1: not on the device
+    int32_t expert_in(uint32_t slot) const { return expert_in_[slot]; }  // -1: none
 
-    // Begins the upload of one part of an arrival. `data` stays until the stream was waited for.
-    void upload(size_t part, uint32_t slot, const std::byte* data);
+    // Between two routings. All slots, in the order in which what they hold would leave.
+    void list_coldest(std::vector<uint32_t>& slots) const;
+    // Somebody wrote that expert to that slot; or something that is of no use.
+    void adopt(uint32_t expert, uint32_t slot) { put(expert, slot); }
+    void vacate(uint32_t slot);
+
+    // What to write where, for that part of an expert to lie in that slot.
+    DeviceWriter::Matrix matrix(size_t part, uint32_t slot, const std::byte* data) const {
+        return {parts_[part].tensor, parts_[part].bytes * slot, data, parts_[part].bytes};
+    }
     ggml_tensor* tensor(size_t part) const { return parts_[part].tensor; }
     uint64_t matrix_bytes(size_t part) const { return parts_[part].bytes; }
 

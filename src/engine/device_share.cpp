@@ -68,8 +68,12 @@ uint64_t total_bytes(const std::vector<placement::BankRequest>& requests) {
 uint64_t staging_bytes(const std::vector<placement::BankRequest>& requests, uint64_t room_bytes) {
     if (total_bytes(requests) <= room_bytes) return 0;
     uint64_t matrix_bytes = 0;
-    for (const placement::BankRequest& request : requests) matrix_bytes = std::max(matrix_bytes, request.matrix_bytes);
-    return std::max(matrix_bytes, std::min(kMostStagingBytes, room_bytes / 16));
+    uint64_t layer_bytes = 0;  // of one part: more never passes through at once
+    for (const placement::BankRequest& request : requests) {
+        matrix_bytes = std::max(matrix_bytes, request.matrix_bytes);
+        layer_bytes = std::max(layer_bytes, request.matrix_bytes * request.experts);
+    }
+    return std::max(matrix_bytes, std::min({kMostStagingBytes, layer_bytes, room_bytes / 16}));
 }
 
 // One token's experts in every layer.

@@ -31,16 +31,20 @@ public:
     static Result<std::unique_ptr<DeviceStream>> create(ggml_backend_dev_t device, uint64_t staging_bytes);
 
     ggml_backend_dev_t device() const { return device_; }
+    // Whether the host writes to the device's memory as to its own, so that a DeviceWriter is of use.
+    bool writes_directly() const { return writes_directly_; }
     // A buffer for weights. kOutOfMemory where the device has no room.
     Result<BufferHandle> allocate(uint64_t bytes) const;
     // Memory of the host that uploads leave fastest: pinned by the driver. Empty where the device has none.
     Result<MemoryRegion> allocate_pinned(uint64_t bytes) const;
+    // The same, or ordinary memory where the device has none.
+    Result<MemoryRegion> allocate_transfer_memory(uint64_t bytes) const;
 
     // `data` stays as it is until wait().
     void upload(ggml_tensor* tensor, uint64_t offset, const void* data, uint64_t bytes);
-    // Of a tensor that libllama has computed; blocks.
-    void read(const ggml_tensor* tensor, void* data, uint64_t bytes);
-    void wait() { ggml_backend_synchronize(backend_.get()); }
+    // A copy of a tensor that libllama has computed: there after wait(), until the next begin_read() behind that.
+    Result<const std::byte*> begin_read(const ggml_tensor* tensor);
+    void wait();
 
     // The staging memory as matrices like those of `weight`, as many as fit (at least one, or null).
     ggml_tensor* staging_like(const ggml_tensor* weight, uint64_t matrix_bytes);
@@ -52,19 +56,27 @@ public:
 private:
     struct Piece;
     DeviceStream() = default;
+    Status set_up_staging(uint64_t bytes);
     Status multiply_piece(ggml_tensor* node, ggml_tensor* matrices, std::span<const RoutedRow> rows);
 
     ggml_backend_dev_t device_ = nullptr;
+    bool writes_directly_ = false;
     BackendHandle backend_;
     BufferHandle staging_;
     GgmlContextHandle staging_context_;
     ggml_tensor* staging_tensor_ = nullptr;
+    std::vector<MemoryRegion> read_memory_;  // of each read between two waits
+    size_t reads_ = 0;
     std::unique_ptr<ggml_gallocr, AllocatorDeleter> allocator_;
     std::vector<std::byte> graph_memory_;
 };
 
-// Bytes a second into the device's memory, from the memory that uploads leave fastest, in pieces as large as matrices
-// of experts; 0: it cannot be used. Moves 64 MiB four times.
-double upload_rate(ggml_backend_dev_t device);
+struct UploadRate {
+    double bytes_per_second = 0;   // 0: the device cannot be used
+    bool writes_directly = false;  // as DeviceStream::writes_directly()
+};
+// Into the device's memory, from the memory that uploads leave fastest, in pieces as large as matrices of experts.
+// Moves 64 MiB four times.
+UploadRate upload_rate(ggml_backend_dev_t device);
 
 }  // namespace hypura::engine

@@ -73,7 +73,9 @@ void glance_at_upload_rate(Runtime& runtime) {
     const auto local = std::ranges::find_if(runtime.devices,
                                             [](ggml_backend_dev_t device) { return device_kind(device) != "remote"; });
     if (local == runtime.devices.end()) return;
-    if (const double rate = upload_rate(*local); rate > 0) runtime.bank_rates.upload_bytes_per_second = rate;
+    const UploadRate rate = upload_rate(*local);
+    if (rate.bytes_per_second > 0) runtime.bank_rates.upload_bytes_per_second = rate.bytes_per_second;
+    runtime.bank_rates.uploads_ahead = rate.writes_directly;
 }
 
 class LlamaEngine final : public Engine {
@@ -257,9 +259,10 @@ Report LlamaEngine::report() const {
     report.prefetches = counters.prefetches;
     report.prefetch_wasted = counters.prefetch_wasted;
     report.wait_us = counters.wait_us;
-    const WeightStreamer::DeviceCounters& device = runtime_.streamer->device_counters();
+    const WeightStreamer::DeviceCounters device = runtime_.streamer->device_counters();
     report.device_demands = device.demands;
     report.device_hits = device.hits;
+    report.device_brought_ahead = device.brought_ahead;
     report.device_uploaded_bytes = device.uploaded_bytes;
     report.device_batches_in_pieces = device.batches_in_pieces;
     report.evictions_by_layer = runtime_.streamer->cache().evictions_by_group();

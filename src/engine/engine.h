@@ -116,6 +116,7 @@ struct Report {
     uint64_t device_slot_bytes = 0;         // device slots for other layers' experts
     uint64_t device_demands = 0;            // (pass, layer, expert) of layers with device slots
     uint64_t device_hits = 0;               // of those, in a device slot already
+    uint64_t device_brought_ahead = 0;      // of the demands, uploaded because they were likely
     uint64_t device_uploaded_bytes = 0;     // experts, into device slots or through the device
     uint64_t device_batches_in_pieces = 0;  // (pass, layer) whose experts did not fit the device slots at once
 

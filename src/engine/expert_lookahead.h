@@ -39,7 +39,8 @@ public:
     void judge(size_t layer, std::span<const int32_t> ids, size_t top_k, std::span<const residency::PageId> demanded,
                residency::SlotCache& cache);
 
-    // Behind judge(layer), whether choose() would look at its input at all: from a device it has to be fetched first.
+    // Whether choose() would look at its input, as far as the routing before this one shows: from a device it has to be
+    // fetched first.
     bool wants_input(size_t layer, const residency::SlotCache& cache) const;
 
     // Behind judge(layer): pages to read behind the routing's own, best first. `input` is what the layer's router saw.

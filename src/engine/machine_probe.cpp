@@ -248,13 +248,18 @@ double addition_us(ggml_backend_t backend) {
     return median_seconds(backend, graph) * 1e6 / kNodes;
 }
 
+void note_uploads(placement::ComputeDevice& row, const UploadRate& rate) {
+    row.upload_bytes_per_second = rate.bytes_per_second;
+    row.writes_directly = rate.writes_directly;
+}
+
 placement::ComputeDevice measure_device(ggml_backend_dev_t device, uint32_t threads, const ProbeProgress& progress) {
     placement::ComputeDevice row = describe(device);
     const BackendHandle backend = start_backend(device, threads);
     if (backend == nullptr) return row;  // listed, but it cannot be used: no rates
     ggml_backend_buffer_type_t const own = ggml_backend_dev_buffer_type(device);
     const bool is_processor = row.kind == "cpu";
-    if (!is_processor) row.upload_bytes_per_second = upload_rate(device);
+    if (!is_processor) note_uploads(row, upload_rate(device));
     row.node_us = is_processor ? node_us(backend.get(), own) : addition_us(backend.get());
     std::vector<std::pair<ggml_backend_buffer_type_t, bool>> places = {{own, false}};
     for (ggml_backend_buffer_type_t repacking : repacking_buffers(device)) places.emplace_back(repacking, true);

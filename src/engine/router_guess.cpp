@@ -7,7 +7,6 @@
 namespace hypura::engine {
 namespace {
 
-constexpr float kLeastPrecision = 0.75F;
 constexpr float kLeastTrials = 64;   // of a distance, before it can be known not to be worthwhile
 constexpr float kMostTrials = 256;   // of a margin: then the past counts half
 constexpr float kMarginStep = 0.1F;  // standard deviations
@@ -29,9 +28,6 @@ float deviation(std::span<const float> values) {
     for (const float value : values) squares += (value - mean) * (value - mean);
     return std::max(std::sqrt(squares / count), kTinyNorm);
 }
-
-// Five in a row make an untried margin trusted.
-float precision(float right, float tried) { return (right + 1) / (tried + 3); }
 
 size_t margin_cell(float margin, size_t cells) {
     return std::min(static_cast<size_t>(std::max(margin, 0.0F) / kMarginStep), cells - 1);
@@ -84,17 +80,19 @@ void RouterGuess::keep_best(std::span<const float> scores, uint32_t token, size_
         guesses_.push_back({expert, token, (scores[expert] - border) / unit});
 }
 
+// With a precision of 0.75 five in a row make an untried margin trusted.
+bool GuessTrust::is_precise(const Record& record) const {
+    return (record.right + 1) / (record.tried + 3) >= least_precision_;
+}
+
 bool GuessTrust::is_trusted(size_t layers_ahead, float margin) const {
-    const Record& record = distances_[layers_ahead - 1].margins[margin_cell(margin, kMargins)];
-    return precision(record.right, record.tried) >= kLeastPrecision;
+    return is_precise(distances_[layers_ahead - 1].margins[margin_cell(margin, kMargins)]);
 }
 
 bool GuessTrust::is_worthwhile(size_t layers_ahead) const {
     const Distance& distance = distances_[layers_ahead - 1];
     return distance.tried < kLeastTrials ||
-           std::ranges::any_of(
-               distance.margins,
-               [](const Record& record) { return precision(record.right, record.tried) >= kLeastPrecision; });
+           std::ranges::any_of(distance.margins, [this](const Record& record) { return is_precise(record); });
 }
 
 void GuessTrust::learn(size_t layers_ahead, float margin, bool right) {

@@ -54,6 +54,9 @@ private:
 // `layers_ahead`: 1 to RouterGuess::kMostLayersAhead.
 class GuessTrust {
 public:
+    // Margins are trusted that are right at least so often. 0.75: a wrong read takes the place of a right one.
+    explicit GuessTrust(float least_precision = 0.75F) : least_precision_(least_precision) {}
+
     bool is_trusted(size_t layers_ahead, float margin) const;
     // Some margin is trusted, or too little has been tried to know.
     bool is_worthwhile(size_t layers_ahead) const;
@@ -70,6 +73,9 @@ private:
         std::array<Record, kMargins> margins{};
         float tried = 0;
     };
+    bool is_precise(const Record& record) const;
+
+    float least_precision_;
     std::array<Distance, RouterGuess::kMostLayersAhead> distances_{};
 };
 

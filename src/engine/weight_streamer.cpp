@@ -50,6 +50,7 @@ Result<std::unique_ptr<WeightStreamer>> WeightStreamer::create(const StreamLayou
     streamer->note_resident(layout, plan);
     streamer->bind_groups(layout, plan, banks);
     streamer->bind_dense(layout, plan, dense_order);
+    HYPURA_TRY(streamer->start_upload_ahead(threads));
     return streamer;
 }
 
@@ -81,8 +82,9 @@ void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::St
         group.experts = source.experts;
         group.readers = source.readers;
         group.bank = banks.empty() ? nullptr : banks[g];
-        lookahead_.add_layer({next_page, source.experts, static_cast<uint32_t>(source.parts.size()),
-                              router_on_host(source.router), group.bank});
+        group.router = router_on_host(source.router);
+        lookahead_.add_layer(
+            {next_page, source.experts, static_cast<uint32_t>(source.parts.size()), group.router, group.bank});
         group.index = make_index_tensor();
         for (size_t slice = 0; slice < source.parts.size(); ++slice)
             parts_.emplace(source.parts[slice].tensor, ExpertPart{&group, slice});
@@ -141,6 +143,7 @@ void WeightStreamer::begin_pass(uint32_t tokens) {
     cache_.begin_pass(tokens);
     dense_next_ = 0;
     lookahead_.begin_pass();
+    if (ahead_ != nullptr) ahead_->begin_pass();
     for (auto& [name, router] : routers_) router.next = 0;
     if (Status started = read_ahead(); !started) failure_ = std::move(started);
 }
@@ -148,6 +151,7 @@ void WeightStreamer::begin_pass(uint32_t tokens) {
 Status WeightStreamer::end_pass() {
     pending_ = {};
     restore_nodes();
+    if (ahead_ != nullptr) ahead_->abandon();
     release_finished_groups(true);
     release_dense();
     return std::move(failure_);
@@ -242,6 +246,8 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     Group& group = *routed;
     HYPURA_TRY(read_ids(group, ids));
     find_distinct(group);
+    if (ahead_ != nullptr) HYPURA_TRY(ahead_->settle(group.bank, distinct_));
+    take_input(trace_router(ids, group.experts).input);
     list_pages(group);
     if (Status started = start_reads(group, ids); !started) {
         group.pinned.clear();  // none of them is pinned
@@ -257,12 +263,9 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
 
 // The routing's own experts, and behind them what later layers are likely to name.
 Status WeightStreamer::start_reads(const Group& group, const ggml_tensor* ids) {
-    const auto layer = static_cast<size_t>(&group - groups_.data());
     const auto top_k = static_cast<size_t>(ids->ne[0]);
-    lookahead_.judge(layer, group.ids, top_k, group.pinned, cache_);
-    const ggml_tensor* input = trace_router(ids, group.experts).input;
-    if (group.bank != nullptr) input = fetch_input(group, input);
-    HYPURA_ASSIGN(const auto guesses, lookahead_.choose(layer, input, top_k, cache_, compute_));
+    lookahead_.judge(layer_of(group), group.ids, top_k, group.pinned, cache_);
+    HYPURA_ASSIGN(const auto guesses, lookahead_.choose(layer_of(group), router_input_, top_k, cache_, compute_));
     return cache_.acquire(group.pinned, guesses);
 }
 
@@ -271,14 +274,9 @@ Status WeightStreamer::read_ids(Group& group, const ggml_tensor* ids) {
     const auto columns = static_cast<size_t>(ids->ne[0]);
     const auto rows = static_cast<size_t>(ids->ne[1]);
     group.ids.resize(columns * rows);
-    // From a device one read of everything, gaps included, is far cheaper than one a row.
-    raw_ids_.resize(ggml_nbytes(ids));
-    if (group.bank != nullptr && !is_on_host(ids))
-        group.bank->stream().read(ids, raw_ids_.data(), raw_ids_.size());
-    else
-        ggml_backend_tensor_get(ids, raw_ids_.data(), 0, raw_ids_.size());
+    HYPURA_TRY(fetch_routing(group, ids));
     for (size_t row = 0; row < rows; ++row)
-        std::memcpy(&group.ids[row * columns], &raw_ids_[row * ids->nb[1]], columns * sizeof(int32_t));
+        std::memcpy(&group.ids[row * columns], raw_ids_ + row * ids->nb[1], columns * sizeof(int32_t));
     const auto experts = static_cast<int32_t>(group.experts);
     for (int32_t id : group.ids)
         if (id < 0 || id >= experts)
@@ -295,15 +293,19 @@ void WeightStreamer::find_distinct(const Group& group) {
             distinct_.push_back(static_cast<uint32_t>(id));
 }
 
-// What RAM slots have to provide: all of distinct_, or those that have no device slot.
+// What RAM slots have to provide: all of distinct_, or those that had no device slot. What was uploaded ahead came from
+// RAM slots, too.
 void WeightStreamer::list_pages(Group& group) {
     cache_.release(group.pinned);
     group.pinned.clear();
     for (const uint32_t expert : distinct_)
-        if (group.bank == nullptr || group.bank->slot_of(expert) < 0) group.pinned.push_back(group.first_page + expert);
+        if (group.bank == nullptr || group.bank->slot_of(expert) < 0 || was_brought_ahead(group, expert))
+            group.pinned.push_back(group.first_page + expert);
     if (group.bank == nullptr) return;
     device_counters_.demands += distinct_.size();
     device_counters_.hits += distinct_.size() - group.pinned.size();
+    device_counters_.brought_ahead += static_cast<uint64_t>(
+        std::ranges::count_if(distinct_, [&](uint32_t expert) { return was_brought_ahead(group, expert); }));
 }
 
 void WeightStreamer::fill_index(Group& group, const ggml_tensor* ids) {

@@ -16,6 +16,7 @@
 #include "engine/model_view.h"
 #include "engine/router_copies.h"
 #include "engine/stream_layout.h"
+#include "engine/upload_ahead.h"
 #include "placement/stream_plan.h"
 #include "residency/slot_cache.h"
 #include "storage/reader.h"
@@ -56,10 +57,11 @@ public:
     struct DeviceCounters {
         uint64_t demands = 0;
         uint64_t hits = 0;               // in a device slot already
+        uint64_t brought_ahead = 0;      // uploaded, or nearly so, because it was likely to be demanded
         uint64_t uploaded_bytes = 0;     // into device slots, or through the device in a large batch
         uint64_t batches_in_pieces = 0;  // routings that named more experts than the group has device slots
     };
-    const DeviceCounters& device_counters() const { return device_counters_; }
+    DeviceCounters device_counters() const;
 
 private:
     // The expert tensors that one ids node routes.
@@ -73,6 +75,7 @@ private:
         std::vector<int32_t> slots;              // the same as slot numbers: the index tensor's data
         ggml_tensor* index = nullptr;            // ours, shaped like the ids
         const ggml_tensor* routed_by = nullptr;  // the ids node of the routing in hand
+        RouterTrace router;                      // in the host's memory, or nothing
         DeviceBank* bank = nullptr;              // its device slots
         bool in_pieces = false;                  // the routing in hand names more experts than there are device slots
     };
@@ -114,10 +117,17 @@ private:
     ggml_tensor* make_index_tensor();
 
     // Device slots: weight_streamer_device.cpp.
+    Status start_upload_ahead(uint32_t threads);
+    Status fetch_routing(const Group& group, const ggml_tensor* ids);
+    void take_input(const ggml_tensor* input);
     Status place_on_device(Group& group, const ggml_tensor* ids);
-    const ggml_tensor* fetch_input(const Group& group, const ggml_tensor* input);
-    Status bring_to_device(Group& group, const ggml_tensor* ids);
-    Status upload_arrivals(Group& group);
+    void list_uploads(const Group& group);
+    Status bring_to_device(Group& group);
+    Status upload_awaited(const Group& group);
+    void release_brought(Group& group);
+    bool was_brought_ahead(const Group& group, uint32_t expert) const;
+    bool uploads_ahead_of(const Group& group) const;
+    void upload_ahead(const Group& group, const ggml_tensor* ids);
     bool redirect_on_device(ggml_tensor* node, const ExpertPart& part);
     Status compute_on_device(const Pending& pending);
     Status multiply_arrived(const Pending& pending);
@@ -145,6 +155,7 @@ private:
     void list_pages(Group& group);
     void fill_index(Group& group, const ggml_tensor* ids);
     Status start_reads(const Group& group, const ggml_tensor* ids);
+    size_t layer_of(const Group& group) const { return static_cast<size_t>(&group - groups_.data()); }
     void restore_nodes();
     void release_finished_groups(bool all);
     void release_dense();
@@ -160,7 +171,7 @@ private:
 
     ExpertCompute compute_;
     Pending pending_;
-    std::vector<residency::PageId> awaited_;  // of the pending node
+    std::vector<residency::PageId> awaited_;  // of the pending node, or of the routing in hand
     std::vector<uint8_t> arrived_;            // by expert: in the piece that is computed next
     std::vector<RoutedRow> rows_;             // of that piece
 
@@ -173,16 +184,21 @@ private:
     std::vector<residency::PageId> dense_pinned_;
 
     DeviceCounters device_counters_;
-    std::vector<uint32_t> distinct_;     // experts of the routing in hand
-    std::vector<int32_t> staging_slot_;  // scratch of multiply_arrived: by expert
-    ggml_tensor* host_input_ = nullptr;  // of a device's router, as fetch_input brought it
+    std::vector<uint32_t> distinct_;             // experts of the routing in hand
+    std::vector<int32_t> staging_slot_;          // scratch of multiply_arrived: by expert
+    const ggml_tensor* router_input_ = nullptr;  // of the routing in hand, in the host's memory, if anybody wants it
+    const std::byte* fetched_input_ = nullptr;   // of a device, as fetch_routing brought it; null: nobody wants it
+    ggml_tensor* host_input_ = nullptr;          // the same as a tensor
     std::vector<std::byte> input_data_;
+    std::vector<DeviceWriter::Matrix> uploads_;  // that the routing in hand waits for, and whose bytes are in RAM slots
+    std::unique_ptr<UploadAhead> ahead_;         // null: no two layers in a row could make use of it
 
     const ModelView* view_ = nullptr;
     std::unordered_set<const ggml_tensor*> resident_;  // weights that were loaded into the view
     ggml_context* index_context_ = nullptr;
-    std::vector<uint8_t> seen_;       // scratch of find_distinct
-    std::vector<std::byte> raw_ids_;  // scratch of read_ids
+    std::vector<uint8_t> seen_;            // scratch of find_distinct
+    const std::byte* raw_ids_ = nullptr;   // as libllama laid them out, gaps between rows included
+    std::vector<std::byte> raw_ids_data_;  // of a router in the host's memory
     Status failure_;
 };
 

@@ -10,62 +10,179 @@
 #include <utility>
 
 namespace hypura::engine {
+namespace {
+
+constexpr uint32_t kMostWriters = 8;     // six fill a PCIe 5.0 bus
+constexpr uint32_t kOtherThreads = 2;    // one runs the model, one is for the rest of the machine
+constexpr size_t kMostTokensAhead = 16;  // of many tokens a bank holds too few experts
+
+}  // namespace
+
+// ---- what the router says ------------------------------------------------------------------------------------------
+
+// Its numbers and, where somebody will look at it, what it saw: one wait for both. From a device one read of
+// everything, gaps between rows included, is far cheaper than one a row.
+Status WeightStreamer::fetch_routing(const Group& group, const ggml_tensor* ids) {
+    fetched_input_ = nullptr;
+    if (group.bank == nullptr || is_on_host(ids)) {
+        raw_ids_data_.resize(ggml_nbytes(ids));
+        ggml_backend_tensor_get(ids, raw_ids_data_.data(), 0, raw_ids_data_.size());
+        raw_ids_ = raw_ids_data_.data();
+        return {};
+    }
+    DeviceStream& stream = group.bank->stream();
+    HYPURA_ASSIGN(raw_ids_, stream.begin_read(ids));
+    const ggml_tensor* const input = trace_router(ids, group.experts).input;
+    const bool is_wanted = uploads_ahead_of(group) || lookahead_.wants_input(layer_of(group), cache_);
+    if (input != nullptr && !is_on_host(input) && is_wanted) {
+        HYPURA_ASSIGN(fetched_input_, stream.begin_read(input));
+    }
+    stream.wait();
+    return {};
+}
+
+// Behind settle(): until then somebody may be reading what the last router saw.
+void WeightStreamer::take_input(const ggml_tensor* input) {
+    router_input_ = nullptr;
+    if (input == nullptr) return;
+    if (is_on_host(input)) {
+        router_input_ = input;
+        return;
+    }
+    if (fetched_input_ == nullptr) return;
+    input_data_.assign(fetched_input_, fetched_input_ + ggml_nbytes(input));
+    host_input_->type = input->type;
+    std::copy_n(input->ne, GGML_MAX_DIMS, host_input_->ne);
+    std::copy_n(input->nb, GGML_MAX_DIMS, host_input_->nb);
+    host_input_->data = input_data_.data();
+    router_input_ = host_input_;
+}
+
+// ---- experts into device slots -------------------------------------------------------------------------------------
 
 // Gives the routed experts device slots, or leaves them to be computed in pieces.
 Status WeightStreamer::place_on_device(Group& group, const ggml_tensor* ids) {
     group.in_pieces = !group.bank->assign(distinct_);
     device_counters_.batches_in_pieces += group.in_pieces ? 1 : 0;
-    return group.in_pieces ? Status{} : bring_to_device(group, ids);
+    if (!group.in_pieces) group.index = group.bank->fill_index(ids, group.ids);
+    list_uploads(group);
+    upload_ahead(group, ids);
+    HYPURA_TRY(bring_to_device(group));
+    if (ahead_ != nullptr) ahead_->allow_writes();
+    release_brought(group);
+    return {};
 }
 
-// A copy in the host's memory of what the router saw; null where nobody would look at it.
-const ggml_tensor* WeightStreamer::fetch_input(const Group& group, const ggml_tensor* input) {
-    if (input == nullptr || is_on_host(input)) return input;
-    if (!lookahead_.wants_input(static_cast<size_t>(&group - groups_.data()), cache_)) return nullptr;
-    input_data_.resize(ggml_nbytes(input));
-    group.bank->stream().read(input, input_data_.data(), input_data_.size());
-    host_input_->type = input->type;
-    std::copy_n(input->ne, GGML_MAX_DIMS, host_input_->ne);
-    std::copy_n(input->nb, GGML_MAX_DIMS, host_input_->nb);
-    host_input_->data = input_data_.data();
-    return host_input_;
+// What is left of the experts that came ahead, and those that nobody foresaw, as far as they are in RAM slots.
+void WeightStreamer::list_uploads(const Group& group) {
+    uploads_.clear();
+    awaited_.clear();
+    if (ahead_ != nullptr) uploads_.assign_range(ahead_->rest());
+    for (const DeviceBank::Arrival& arrival : group.bank->arrivals()) {
+        const residency::PageId page = group.first_page + arrival.expert;
+        if (!cache_.is_loaded(page)) {
+            awaited_.push_back(page);
+            continue;
+        }
+        for (size_t part = 0; part < cache_.page_spec(page).slices.size(); ++part)
+            uploads_.push_back(group.bank->matrix(part, arrival.slot, slice_memory(page, part)));
+    }
+    for (const DeviceWriter::Matrix& upload : uploads_) device_counters_.uploaded_bytes += upload.bytes;
 }
 
-Status WeightStreamer::bring_to_device(Group& group, const ggml_tensor* ids) {
-    group.index = group.bank->fill_index(ids, group.ids);
-    if (group.bank->arrivals().empty()) return {};
-    Status uploaded = upload_arrivals(group);
+Status WeightStreamer::bring_to_device(Group& group) {
+    if (uploads_.empty() && awaited_.empty()) return {};
+    for (const DeviceWriter::Matrix& upload : uploads_)
+        group.bank->stream().upload(upload.tensor, upload.offset, upload.data, upload.bytes);
+    Status uploaded = upload_awaited(group);
     group.bank->stream().wait();
     if (!uploaded) group.bank->undo_arrivals();
-    cache_.release(group.pinned);
-    group.pinned.clear();
     return uploaded;
 }
 
 // Part by part, as the reads arrive; uploads run while later reads are under way.
-Status WeightStreamer::upload_arrivals(Group& group) {
+Status WeightStreamer::upload_awaited(const Group& group) {
     HYPURA_TRY(cache_.poll());
-    const std::span<const DeviceBank::Arrival> arrivals = group.bank->arrivals();
     const size_t parts = cache_.page_spec(group.first_page).slices.size();
     for (size_t part = 0; part < parts; ++part) {
-        for (const DeviceBank::Arrival& arrival : arrivals) {
-            const residency::PageId page = group.first_page + arrival.expert;
+        for (const residency::PageId page : awaited_) {
             for (;;) {
                 HYPURA_ASSIGN(const bool here, cache_.has_slice(page, part));
                 if (here) break;
                 HYPURA_TRY(cache_.wait_for_more());
             }
-            group.bank->upload(part, arrival.slot, slice_memory(page, part));
-            device_counters_.uploaded_bytes += group.bank->matrix_bytes(part);
+            const auto slot = static_cast<uint32_t>(group.bank->slot_of(page - group.first_page));
+            const DeviceWriter::Matrix matrix = group.bank->matrix(part, slot, slice_memory(page, part));
+            group.bank->stream().upload(matrix.tensor, matrix.offset, matrix.data, matrix.bytes);
+            device_counters_.uploaded_bytes += matrix.bytes;
         }
     }
     return {};
+}
+
+// What the device has now: everything but, of a batch in pieces, what no slot was free for.
+void WeightStreamer::release_brought(Group& group) {
+    if (ahead_ != nullptr) ahead_->finish();
+    std::erase_if(group.pinned, [&](residency::PageId page) {
+        if (group.bank->slot_of(page - group.first_page) < 0) return false;
+        cache_.release(std::span(&page, 1));
+        return true;
+    });
 }
 
 const std::byte* WeightStreamer::slice_memory(residency::PageId page, size_t slice) const {
     const residency::PageSpec& spec = cache_.page_spec(page);
     return cache_.slot_memory(spec.slot_class, cache_.slot_of(page)) + spec.slices[slice].slot_offset;
 }
+
+// ---- experts of the next layer -------------------------------------------------------------------------------------
+
+Status WeightStreamer::start_upload_ahead(uint32_t threads) {
+    if (std::ranges::none_of(groups_, [&](const Group& group) { return uploads_ahead_of(group); })) return {};
+    HYPURA_ASSIGN(ahead_, UploadAhead::create(std::clamp(threads, 1 + kOtherThreads, kMostWriters + kOtherThreads) -
+                                              kOtherThreads));
+    return {};
+}
+
+// Whether the layer behind has device slots that experts come to, and both routers are known.
+bool WeightStreamer::uploads_ahead_of(const Group& group) const {
+    const size_t next = layer_of(group) + 1;
+    if (group.bank == nullptr || next >= groups_.size()) return false;
+    const Group& later = groups_[next];
+    return later.bank != nullptr && later.bank->stream().writes_directly() && group.router.weight != nullptr &&
+           later.router.weight != nullptr;
+}
+
+bool WeightStreamer::was_brought_ahead(const Group& group, uint32_t expert) const {
+    return ahead_ != nullptr && ahead_->has_brought(group.bank, expert);
+}
+
+void WeightStreamer::upload_ahead(const Group& group, const ggml_tensor* ids) {
+    if (router_input_ == nullptr || static_cast<size_t>(ids->ne[1]) > kMostTokensAhead || !uploads_ahead_of(group) ||
+        !ahead_->is_worth_asking())
+        return;
+    const Group& later = groups_[layer_of(group) + 1];
+    UploadAhead::Order order{.bank = later.bank,
+                             .here = group.router,
+                             .later = later.router,
+                             .input = router_input_,
+                             .top_k = static_cast<size_t>(ids->ne[0]),
+                             .cache = &cache_,
+                             .first_page = later.first_page};
+    order.in_ram.resize(later.experts);
+    for (uint32_t expert = 0; expert < later.experts; ++expert)
+        if (const residency::PageId page = later.first_page + expert; cache_.is_loaded(page))
+            order.in_ram[expert] = cache_.slot_memory(cache_.page_spec(page).slot_class, cache_.slot_of(page));
+    ahead_->begin(std::move(order));
+}
+
+WeightStreamer::DeviceCounters WeightStreamer::device_counters() const {
+    DeviceCounters counters = device_counters_;
+    if (ahead_ != nullptr) counters.uploaded_bytes += ahead_->written_bytes();
+    return counters;
+}
+
+// ---- batches in pieces ---------------------------------------------------------------------------------------------
 
 // Where the node runs on another device than the router, it reads a copy of the ids.
 bool WeightStreamer::is_routing(const Group& group, const ggml_tensor* ids) const {

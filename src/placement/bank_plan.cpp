@@ -10,6 +10,18 @@ namespace {
 // Measured on H100 and H200 by ggml's Vulkan backend: 140 to 300 us, busy hosts at the upper end (docs/devices.md).
 constexpr double kCutS = 250e-6;
 
+// Uploads ahead, on the same machines. Of what a layer lacks so much was foreseen; and as long as about a cut takes,
+// threads of the host move such a share of what the device's own queue would.
+constexpr double kForeseen = 0.75;
+constexpr double kAheadRate = 0.7;
+
+// Of one layer.
+double upload_s(double bytes, const BankRates& rates) {
+    const double ahead_bytes = kCutS * kAheadRate * rates.upload_bytes_per_second;
+    const double waited_bytes = rates.uploads_ahead ? bytes - std::min(kForeseen * bytes, ahead_bytes) : bytes;
+    return waited_bytes / rates.upload_bytes_per_second;
+}
+
 uint32_t most_slots(const BankRequest& group, uint64_t most_bank_bytes) {
     const uint64_t reachable = most_bank_bytes / std::max<uint64_t>(group.matrix_bytes, 1);
     return static_cast<uint32_t>(std::min<uint64_t>(group.experts, reachable));
@@ -64,35 +76,57 @@ BankForecast forecast(std::span<const BankRequest> groups, std::span<const uint3
         total.cuts += 1;
         total.uploaded += uploaded / demands;
         total.read += read / demands;
-        total.device_s += kCutS + uploaded * expert_bytes / rates.upload_bytes_per_second;
+        total.device_s += kCutS + upload_s(uploaded * expert_bytes, rates);
         total.read_s += read * expert_bytes / rates.read_bytes_per_second;
     }
     return total;
 }
 
-// The first `whole` groups get all of their experts, the others an even share of what is left.
-std::vector<uint32_t> share_out(std::span<const BankRequest> groups, size_t whole, const BankRoom& room) {
-    uint64_t left_bytes = room.device_bytes;
+// `whole` of the groups, evenly spread: while one computes, experts of the next that is not whole can come.
+std::vector<bool> choose_whole(size_t groups, size_t whole) {
+    std::vector<bool> chosen;
+    for (size_t g = 0; g < groups; ++g) chosen.push_back((g + 1) * whole / groups > g * whole / groups);
+    return chosen;
+}
+
+uint64_t bytes_of_whole(std::span<const BankRequest> groups, const std::vector<bool>& is_whole) {
+    uint64_t bytes = 0;
+    for (size_t g = 0; g < groups.size(); ++g) bytes += is_whole[g] ? groups[g].expert_bytes * groups[g].experts : 0;
+    return bytes;
+}
+
+// The whole groups get all of their experts, for which there is room, the others an even share of what is left.
+std::vector<uint32_t> share_out(std::span<const BankRequest> groups, const std::vector<bool>& is_whole,
+                                const BankRoom& room) {
+    const uint64_t whole_bytes = bytes_of_whole(groups, is_whole);
+    uint64_t left_bytes = room.device_bytes - whole_bytes;
+    const double share = share_of(left_bytes, bytes_of_all(groups) - whole_bytes);
     std::vector<uint32_t> slots;
-    for (const BankRequest& group : groups.first(whole)) {
-        slots.push_back(group.experts);
-        left_bytes -= group.expert_bytes * group.experts;
-    }
-    const double share = share_of(left_bytes, bytes_of_all(groups.subspan(whole)));
-    for (const BankRequest& group : groups.subspan(whole)) {
+    for (size_t g = 0; g < groups.size(); ++g) {
+        const BankRequest& group = groups[g];
+        if (is_whole[g]) {
+            slots.push_back(group.experts);
+            continue;
+        }
         const auto even = static_cast<uint32_t>(share * group.experts);
         const uint32_t wanted = std::min(most_slots(group, room.most_bank_bytes), std::max(even, group.least_slots));
         const bool fits = wanted >= group.least_slots && wanted * group.expert_bytes <= left_bytes;
         slots.push_back(fits ? wanted : 0);
         left_bytes -= slots.back() * group.expert_bytes;
     }
-    for (size_t g = whole; g < groups.size(); ++g) {  // rounding leaves room for a few more
+    for (size_t g = 0; g < groups.size(); ++g) {  // rounding leaves room for a few more
         const bool may_grow = slots[g] > 0 && slots[g] < most_slots(groups[g], room.most_bank_bytes);
         if (!may_grow || groups[g].expert_bytes > left_bytes) continue;
         ++slots[g];
         left_bytes -= groups[g].expert_bytes;
     }
     return slots;
+}
+
+bool can_be_whole(std::span<const BankRequest> groups, const std::vector<bool>& is_whole, const BankRoom& room) {
+    for (size_t g = 0; g < groups.size(); ++g)
+        if (is_whole[g] && most_slots(groups[g], room.most_bank_bytes) < groups[g].experts) return false;
+    return bytes_of_whole(groups, is_whole) <= room.device_bytes;
 }
 
 size_t without_slots(std::span<const uint32_t> slots) { return static_cast<size_t>(std::ranges::count(slots, 0U)); }
@@ -104,7 +138,10 @@ BankRates bank_rates(const Machine& machine, const DiskProfile& disk, const Rout
     const auto card = std::ranges::find_if(machine.devices, [](const ComputeDevice& device) {
         return device.kind == "gpu" && device.upload_bytes_per_second > 0;
     });
-    if (card != machine.devices.end()) rates.upload_bytes_per_second = card->upload_bytes_per_second;
+    if (card != machine.devices.end()) {
+        rates.upload_bytes_per_second = card->upload_bytes_per_second;
+        rates.uploads_ahead = card->writes_directly;
+    }
     if (!disk.points.empty())
         rates.read_bytes_per_second =
             std::ranges::max(disk.points, {}, &storage::DiskPoint::bytes_per_second).bytes_per_second;
@@ -120,18 +157,16 @@ BankForecast forecast_banks(std::span<const BankRequest> groups, std::span<const
 // Whole groups are bought as long as none of the others is left without slots by that.
 std::vector<uint32_t> plan_banks(std::span<const BankRequest> groups, const BankRoom& room, const BankRates& rates) {
     MissCurves curves(rates.routing);
-    std::vector<uint32_t> best = share_out(groups, 0, room);
+    std::vector<uint32_t> best = share_out(groups, choose_whole(groups.size(), 0), room);
     const auto seconds_of = [&](std::span<const uint32_t> slots) {
         const BankForecast token = forecast(groups, slots, room, rates, curves);
         return token.device_s + token.read_s;
     };
     double least_s = seconds_of(best);
-    uint64_t whole_bytes = 0;
     for (size_t whole = 1; whole <= groups.size(); ++whole) {
-        const BankRequest& last = groups[whole - 1];
-        whole_bytes += last.expert_bytes * last.experts;
-        if (whole_bytes > room.device_bytes || most_slots(last, room.most_bank_bytes) < last.experts) break;
-        std::vector<uint32_t> slots = share_out(groups, whole, room);
+        const std::vector<bool> is_whole = choose_whole(groups.size(), whole);
+        if (!can_be_whole(groups, is_whole, room)) break;
+        std::vector<uint32_t> slots = share_out(groups, is_whole, room);
         if (without_slots(slots) > without_slots(best)) break;
         const double seconds = seconds_of(slots);
         if (seconds >= least_s) continue;

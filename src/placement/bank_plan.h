@@ -31,6 +31,7 @@ struct BankRoom {
 
 struct BankRates {
     double upload_bytes_per_second = 16e9;  // to the device: PCIe 4.0 with eight lanes
+    bool uploads_ahead = false;             // what is likely to be needed, while the device computes
     double read_bytes_per_second = 2e9;     // from the disk
     Routing routing;
 };
@@ -42,7 +43,7 @@ struct BankForecast {
     uint32_t cuts = 0;
     double uploaded = 0;  // share of all expert demands
     double read = 0;      // likewise, from the disk
-    double device_s = 0;  // cuts and uploads
+    double device_s = 0;  // cuts, and uploads that are waited for
     double read_s = 0;    // the disk
 };
 BankForecast forecast_banks(std::span<const BankRequest> groups, std::span<const uint32_t> slots, const BankRoom& room,

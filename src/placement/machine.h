@@ -39,6 +39,7 @@ struct ComputeDevice {
     uint64_t free_bytes = 0;  // when measured
     uint64_t total_bytes = 0;
     double upload_bytes_per_second = 0;  // from our memory; 0: is our memory
+    bool writes_directly = false;        // its memory is mapped into ours: threads can write while it computes
     double node_us = 0;                  // what a graph node costs beside its arithmetic
     std::vector<MatmulRate> rates;
 };

@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kVersion = 3;  // 3: products on cards measured anew
+constexpr int kVersion = 4;  // 4: whether cards' memory is mapped
 
 Json rate_json(const MatmulRate& rate) {
     return {{"format", rate.format},
@@ -32,6 +32,7 @@ Json device_json(const ComputeDevice& device) {
                  {"free_bytes", device.free_bytes},
                  {"total_bytes", device.total_bytes},
                  {"upload_bytes_per_second", device.upload_bytes_per_second},
+                 {"writes_directly", device.writes_directly},
                  {"node_us", device.node_us},
                  {"matmul", Json::array()}};
     for (const MatmulRate& rate : device.rates) json["matmul"].push_back(rate_json(rate));
@@ -69,6 +70,7 @@ ComputeDevice device_from(const Json& json) {
     device.free_bytes = json.at("free_bytes");
     device.total_bytes = json.at("total_bytes");
     device.upload_bytes_per_second = json.at("upload_bytes_per_second");
+    device.writes_directly = json.at("writes_directly");
     device.node_us = json.at("node_us");
     for (const Json& rate : json.at("matmul")) device.rates.push_back(rate_from(rate));
     return device;

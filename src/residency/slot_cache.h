@@ -152,6 +152,7 @@ public:
 
     size_t reads_under_way() const { return reader_->outstanding(); }  // slices
     bool is_absent(PageId page) const { return pages_[page].state == PageState::kAbsent; }
+    bool is_loaded(PageId page) const { return pages_[page].state == PageState::kLoaded; }
     // Of a page that is loaded or loading.
     SlotIndex slot_of(PageId page) const { return pages_[page].slot; }
     std::byte* slot_memory(uint32_t slot_class, SlotIndex slot) const;

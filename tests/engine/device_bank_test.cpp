@@ -92,6 +92,29 @@ TEST_F(DeviceBankTest, ArrivalsThatDidNotComeAreForgotten) {
     EXPECT_EQ(bank->arrivals().size(), 2u);
 }
 
+TEST_F(DeviceBankTest, ListsSlotsInTheOrderInWhichTheyWouldBeFreed) {
+    const auto bank = make_bank(3);
+    assign(*bank, {0, 1});
+    assign(*bank, {0});
+    std::vector<uint32_t> slots;
+    bank->list_coldest(slots);
+    const auto slot = [&](uint32_t expert) { return static_cast<uint32_t>(bank->slot_of(expert)); };
+    EXPECT_THAT(slots, ElementsAre(3 - slot(0) - slot(1), slot(1), slot(0)));  // the free one first
+}
+
+TEST_F(DeviceBankTest, WhatOthersWroteTakesThePlaceOfWhatWasThere) {
+    const auto bank = make_bank(2);
+    assign(*bank, {0, 1});
+    const auto slot = static_cast<uint32_t>(bank->slot_of(0));
+    bank->adopt(4, slot);
+    EXPECT_EQ(bank->slot_of(0), -1);
+    EXPECT_EQ(bank->expert_in(slot), 4);
+    bank->vacate(slot);
+    EXPECT_EQ(bank->slot_of(4), -1);
+    assign(*bank, {1, 5});
+    EXPECT_EQ(bank->slot_of(5), static_cast<int32_t>(slot));
+}
+
 TEST_F(DeviceBankTest, AHundredThousandRoutingsDoNotOverflowTheHeat) {
     const auto bank = make_bank(2);
     for (uint32_t i = 0; i < 100000; ++i) assign(*bank, {i % 2, 2 + i % 2});
@@ -105,8 +128,9 @@ TEST_F(DeviceBankTest, TheIndexNamesSlots) {
     ggml_tensor* const ids = ggml_new_tensor_2d(context_.get(), GGML_TYPE_I32, 2, 2);
     const std::vector<int32_t> experts = {3, 5, 5, 3};
     const ggml_tensor* const index = bank->fill_index(ids, experts);
-    std::vector<int32_t> slots(4);
-    stream_->read(index, slots.data(), slots.size() * sizeof(int32_t));
+    const auto* const read = reinterpret_cast<const int32_t*>(stream_->begin_read(index).value());
+    stream_->wait();
+    const std::vector<int32_t> slots(read, read + 4);
     EXPECT_THAT(slots, ElementsAre(bank->slot_of(3), bank->slot_of(5), bank->slot_of(5), bank->slot_of(3)));
     EXPECT_EQ(index->ne[1], 2);
 }
@@ -117,7 +141,9 @@ TEST_F(DeviceBankTest, PiecesMakeUpTheWholeProduct) {
     assign(*bank, {1, 4});
     for (const DeviceBank::Arrival& arrival : bank->arrivals()) {
         const std::vector<float> values = matrix(arrival.expert);
-        bank->upload(0, arrival.slot, reinterpret_cast<const std::byte*>(values.data()));
+        const DeviceWriter::Matrix matrix =
+            bank->matrix(0, arrival.slot, reinterpret_cast<const std::byte*>(values.data()));
+        stream_->upload(matrix.tensor, matrix.offset, matrix.data, matrix.bytes);
         stream_->wait();
     }
     ggml_backend_t const backend = ggml_backend_dev_init(processor(), nullptr);

@@ -50,9 +50,14 @@ expect "$(field "$folder/stats.json" devices.demands) == 0" "nothing is left to 
 expect_same_answer "Tell me a short story about a brave fox named Mia." 5MiB
 expect "$(field "$folder/stats.json" devices.slot_bytes) == 0" "no room for experts"
 
-# Slots too few on the device and in RAM: what later layers are likely to name is read ahead, and mostly rightly.
+# What the next layer is likely to name is uploaded while this one computes.
 "$hypura" make-model "$folder/layers.gguf" --arch qwen3moe --layers 8 --experts 32 --top-k 2 --embd 256 --ff 256 \
     --heads 4 --kv-heads 2 --head-dim 64 --vocab 512 --quant q8_0 >/dev/null
+"$hypura" run "$folder/layers.gguf" --raw -p "abc" -n 60 --temp 0 -q --ctx 512 --batch 32 --mode stream --device "$device" \
+    --vram 30MiB --stats "$folder/stats.json" >/dev/null
+expect "$(field "$folder/stats.json" devices.brought_ahead) > 50" "experts came ahead"
+
+# Slots too few on the device and in RAM: what later layers are likely to name is read ahead, and mostly rightly.
 "$hypura" run "$folder/layers.gguf" --raw -p "abc" -n 60 --temp 0 -q --ctx 512 --batch 32 --mode stream --device "$device" \
     --vram 30MiB --weights 12MiB --stats "$folder/stats.json" >/dev/null
 expect "$(field "$folder/stats.json" streaming.prefetches) > 30" "experts were read ahead"

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
+#include <span>
 #include <vector>
 
 namespace hypura::placement {
@@ -112,6 +113,27 @@ TEST(BankPlan, ForecastsUploadsAndReads) {
     EXPECT_NEAR(forecast.device_s, 0.5 * 4 * kLayers * kExpertBytes / 10e9 + kLayers * 250e-6, 0.002);
 }
 
+// Half the experts of a layer: 10.8 MB. In the time of a cut 0.7 * 10 GB/s move 1.75 MB of them.
+TEST(BankPlan, WhatComesAheadIsNotWaitedFor) {
+    const BankRoom room{.device_bytes = kAllBytes / 2};
+    const BankRates rates{.upload_bytes_per_second = 10e9, .routing = {0, 0}};
+    BankRates ahead = rates;
+    ahead.uploads_ahead = true;
+    const auto slots = even_slots(kAllBytes / 2);
+    EXPECT_NEAR(seconds(slots, room, rates) - seconds(slots, room, ahead), kLayers * 1.75e6 / 10e9, 1e-4);
+    // On a bus that is fast enough, what nobody foresees is left.
+    ahead.upload_bytes_per_second = 100e9;
+    EXPECT_NEAR(seconds(slots, room, ahead), kLayers * (250e-6 + 0.25 * 10.8e6 / 100e9), 1e-4);
+}
+
+TEST(BankPlan, SpreadsWholeLayersEvenly) {
+    const auto slots = plan_banks(lab_groups(), {.device_bytes = kAllBytes / 2}, {.upload_bytes_per_second = 45e9});
+    const auto first_half = std::span(slots).first(kLayers / 2);
+    const size_t whole = whole_groups(slots);
+    EXPECT_NEAR(static_cast<double>(std::ranges::count(first_half, kExperts)), static_cast<double>(whole) / 2, 1);
+    EXPECT_LT(slots.front(), kExperts);
+}
+
 TEST(BankPlan, AGroupThatCannotHoldOneTokensExpertsGetsNone) {
     EXPECT_THAT(plan_banks(small_groups(3, 4), {.device_bytes = 900}, {}),
                 ElementsAre(5, 4, 0));  // what is left is used
@@ -134,9 +156,11 @@ TEST(BankPlan, GoesByTheCardAndTheDiskThatWereMeasured) {
     ComputeDevice card = machine.devices.front();
     card.kind = "gpu";
     card.upload_bytes_per_second = 45e9;
+    card.writes_directly = true;
     machine.devices.push_back(card);
     const BankRates rates = bank_rates(machine, assumed_disk(3e9, 80), {});
     EXPECT_EQ(rates.upload_bytes_per_second, 45e9);
+    EXPECT_TRUE(rates.uploads_ahead);
     EXPECT_NEAR(rates.read_bytes_per_second, 3e9, 1e9);
 }
 
