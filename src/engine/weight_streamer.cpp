@@ -247,7 +247,7 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     HYPURA_TRY(read_ids(group, ids));
     find_distinct(group);
     if (ahead_ != nullptr) HYPURA_TRY(ahead_->settle(group.bank, distinct_));
-    take_input(trace_router(ids, group.experts).input);
+    take_input(group, trace_router(ids, group.experts).input);
     list_pages(group);
     if (Status started = start_reads(group, ids); !started) {
         group.pinned.clear();  // none of them is pinned

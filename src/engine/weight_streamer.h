@@ -119,7 +119,7 @@ private:
     // Device slots: weight_streamer_device.cpp.
     Status start_upload_ahead(uint32_t threads);
     Status fetch_routing(const Group& group, const ggml_tensor* ids);
-    void take_input(const ggml_tensor* input);
+    void take_input(const Group& group, const ggml_tensor* input);
     Status place_on_device(Group& group, const ggml_tensor* ids);
     void list_uploads(const Group& group);
     Status bring_to_device(Group& group);
@@ -127,6 +127,7 @@ private:
     void release_brought(Group& group);
     bool was_brought_ahead(const Group& group, uint32_t expert) const;
     bool uploads_ahead_of(const Group& group) const;
+    bool may_upload_ahead(const Group& group, const ggml_tensor* ids) const;
     void upload_ahead(const Group& group, const ggml_tensor* ids);
     bool redirect_on_device(ggml_tensor* node, const ExpertPart& part);
     Status compute_on_device(const Pending& pending);

@@ -12,9 +12,8 @@
 namespace hypura::engine {
 namespace {
 
-constexpr uint32_t kMostWriters = 8;     // six fill a PCIe 5.0 bus
-constexpr uint32_t kOtherThreads = 2;    // one runs the model, one is for the rest of the machine
-constexpr size_t kMostTokensAhead = 16;  // of many tokens a bank holds too few experts
+constexpr uint32_t kMostWriters = 8;   // six fill a PCIe 5.0 bus
+constexpr uint32_t kOtherThreads = 2;  // one runs the model, one is for the rest of the machine
 
 }  // namespace
 
@@ -33,7 +32,7 @@ Status WeightStreamer::fetch_routing(const Group& group, const ggml_tensor* ids)
     DeviceStream& stream = group.bank->stream();
     HYPURA_ASSIGN(raw_ids_, stream.begin_read(ids));
     const ggml_tensor* const input = trace_router(ids, group.experts).input;
-    const bool is_wanted = uploads_ahead_of(group) || lookahead_.wants_input(layer_of(group), cache_);
+    const bool is_wanted = may_upload_ahead(group, ids) || lookahead_.wants_input(layer_of(group), cache_);
     if (input != nullptr && !is_on_host(input) && is_wanted) {
         HYPURA_ASSIGN(fetched_input_, stream.begin_read(input));
     }
@@ -41,16 +40,18 @@ Status WeightStreamer::fetch_routing(const Group& group, const ggml_tensor* ids)
     return {};
 }
 
-// Behind settle(): until then somebody may be reading what the last router saw.
-void WeightStreamer::take_input(const ggml_tensor* input) {
+// Behind settle(): until then somebody may be reading what the last router saw. A copy where threads may read it: the
+// graph goes on, and libllama uses that memory again.
+void WeightStreamer::take_input(const Group& group, const ggml_tensor* input) {
     router_input_ = nullptr;
     if (input == nullptr) return;
-    if (is_on_host(input)) {
+    if (is_on_host(input) && group.bank == nullptr) {
         router_input_ = input;
         return;
     }
-    if (fetched_input_ == nullptr) return;
-    input_data_.assign(fetched_input_, fetched_input_ + ggml_nbytes(input));
+    const auto* const data = is_on_host(input) ? static_cast<const std::byte*>(input->data) : fetched_input_;
+    if (data == nullptr) return;
+    input_data_.assign(data, data + ggml_nbytes(input));
     host_input_->type = input->type;
     std::copy_n(input->ne, GGML_MAX_DIMS, host_input_->ne);
     std::copy_n(input->nb, GGML_MAX_DIMS, host_input_->nb);
@@ -144,13 +145,22 @@ Status WeightStreamer::start_upload_ahead(uint32_t threads) {
     return {};
 }
 
-// Whether the layer behind has device slots that experts come to, and both routers are known.
+// Whether the layer behind has device slots that experts come to, and both routers are known. Not where dense matrices
+// are streamed, too: theirs may be the slots that threads are copying from, and they come and go between two routings.
 bool WeightStreamer::uploads_ahead_of(const Group& group) const {
     const size_t next = layer_of(group) + 1;
-    if (group.bank == nullptr || next >= groups_.size()) return false;
+    if (group.bank == nullptr || next >= groups_.size() || !dense_.empty()) return false;
     const Group& later = groups_[next];
     return later.bank != nullptr && later.bank->stream().writes_directly() && group.router.weight != nullptr &&
            later.router.weight != nullptr;
+}
+
+// Only for passes that name no more experts than there are slots. In pieces, what happens to be there is multiplied
+// first, and the number of rows in a product may change its rounding: that must not depend on how far threads have
+// come.
+bool WeightStreamer::may_upload_ahead(const Group& group, const ggml_tensor* ids) const {
+    return uploads_ahead_of(group) && ggml_nelements(ids) <= groups_[layer_of(group) + 1].bank->slots() &&
+           ahead_->is_worth_asking();
 }
 
 bool WeightStreamer::was_brought_ahead(const Group& group, uint32_t expert) const {
@@ -158,9 +168,7 @@ bool WeightStreamer::was_brought_ahead(const Group& group, uint32_t expert) cons
 }
 
 void WeightStreamer::upload_ahead(const Group& group, const ggml_tensor* ids) {
-    if (router_input_ == nullptr || static_cast<size_t>(ids->ne[1]) > kMostTokensAhead || !uploads_ahead_of(group) ||
-        !ahead_->is_worth_asking())
-        return;
+    if (router_input_ == nullptr || !may_upload_ahead(group, ids)) return;
     const Group& later = groups_[layer_of(group) + 1];
     UploadAhead::Order order{.bank = later.bank,
                              .here = group.router,

@@ -82,10 +82,12 @@ BankForecast forecast(std::span<const BankRequest> groups, std::span<const uint3
     return total;
 }
 
-// `whole` of the groups, evenly spread: while one computes, experts of the next that is not whole can come.
+// `whole` of the groups, evenly spread: while one computes, experts of the next that is not whole can come. The first
+// rather than the last: that one computes a single token of a prompt, which needs few experts.
 std::vector<bool> choose_whole(size_t groups, size_t whole) {
+    const auto chosen_before = [&](size_t g) { return (g * whole + groups - 1) / groups; };
     std::vector<bool> chosen;
-    for (size_t g = 0; g < groups; ++g) chosen.push_back((g + 1) * whole / groups > g * whole / groups);
+    for (size_t g = 0; g < groups; ++g) chosen.push_back(chosen_before(g + 1) > chosen_before(g));
     return chosen;
 }
 
