@@ -20,8 +20,6 @@ constexpr int64_t kMostSpinningUs = 500;
 
 void write(const DeviceWriter::Matrix& part) {
     ggml_backend_tensor_set(part.tensor, part.data, part.offset, part.bytes);
-    // Writes to mapped device memory are combined in the processor: they leave before anyone hears of them.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
 void cut(const DeviceWriter::Matrix& matrix, size_t load, std::vector<DeviceWriter::Piece>& pieces) {
@@ -95,7 +93,7 @@ void DeviceWriter::work(const std::stop_token& stop) {
         ++busy_;
         lock.unlock();
         serve();
-        --busy_;
+        --busy_;  // stop() hears of it; writes that the processor has combined for the device's memory leave before
         lock.lock();
     }
 }
