@@ -89,15 +89,16 @@ void DeviceBank::put(uint32_t expert, uint32_t slot) {
     slot_of_[expert] = static_cast<int32_t>(slot);
 }
 
-// Among those that are not in use; a free one if there is any.
+// A free slot is colder than any other.
+double DeviceBank::heat_in(uint32_t slot) const {
+    return expert_in_[slot] < 0 ? -1 : heat_[static_cast<size_t>(expert_in_[slot])];
+}
+
+// Among those that are not in use.
 std::optional<uint32_t> DeviceBank::coldest_slot() const {
     std::optional<uint32_t> coldest;
-    const auto heat_in = [&](uint32_t slot) { return heat_[static_cast<size_t>(expert_in_[slot])]; };
-    for (uint32_t slot = 0; slot < slots(); ++slot) {
-        if (in_use_[slot] != 0) continue;
-        if (expert_in_[slot] < 0) return slot;
-        if (!coldest || heat_in(slot) < heat_in(*coldest)) coldest = slot;
-    }
+    for (uint32_t slot = 0; slot < slots(); ++slot)
+        if (in_use_[slot] == 0 && (!coldest || heat_in(slot) < heat_in(*coldest))) coldest = slot;
     return coldest;
 }
 
@@ -114,9 +115,7 @@ void DeviceBank::vacate(uint32_t slot) {
 void DeviceBank::list_coldest(std::vector<uint32_t>& slots) const {
     slots.resize(expert_in_.size());
     std::iota(slots.begin(), slots.end(), 0U);
-    std::ranges::sort(slots, {}, [&](uint32_t slot) {
-        return expert_in_[slot] < 0 ? -1 : heat_[static_cast<size_t>(expert_in_[slot])];
-    });
+    std::ranges::sort(slots, {}, [this](uint32_t slot) { return heat_in(slot); });
 }
 
 ggml_tensor* DeviceBank::fill_index(const ggml_tensor* ids, std::span<const int32_t> experts) {

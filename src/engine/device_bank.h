@@ -72,6 +72,7 @@ private:
     explicit DeviceBank(DeviceStream& stream) : stream_(&stream) {}
     Status bind(const SlotPart& part, uint32_t slots);
     Status make_index(uint32_t most_ids);
+    double heat_in(uint32_t slot) const;
     std::optional<uint32_t> coldest_slot() const;
     void put(uint32_t expert, uint32_t slot);
 

@@ -10,6 +10,7 @@
 
 #include <ggml.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>

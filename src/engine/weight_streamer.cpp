@@ -244,10 +244,12 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     Group* const routed = router.groups[router.next++ % router.groups.size()];
     if (routed == nullptr) return {};
     Group& group = *routed;
+    const ggml_tensor* const input = trace_router(ids, group.experts).input;
+    HYPURA_TRY(fetch_routing(group, ids, input));
     HYPURA_TRY(read_ids(group, ids));
     find_distinct(group);
     if (ahead_ != nullptr) HYPURA_TRY(ahead_->settle(group.bank, distinct_));
-    take_input(group, trace_router(ids, group.experts).input);
+    take_input(group, input);
     list_pages(group);
     if (Status started = start_reads(group, ids); !started) {
         group.pinned.clear();  // none of them is pinned
@@ -274,7 +276,6 @@ Status WeightStreamer::read_ids(Group& group, const ggml_tensor* ids) {
     const auto columns = static_cast<size_t>(ids->ne[0]);
     const auto rows = static_cast<size_t>(ids->ne[1]);
     group.ids.resize(columns * rows);
-    HYPURA_TRY(fetch_routing(group, ids));
     for (size_t row = 0; row < rows; ++row)
         std::memcpy(&group.ids[row * columns], raw_ids_ + row * ids->nb[1], columns * sizeof(int32_t));
     const auto experts = static_cast<int32_t>(group.experts);

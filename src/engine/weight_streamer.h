@@ -118,12 +118,13 @@ private:
 
     // Device slots: weight_streamer_device.cpp.
     Status start_upload_ahead(uint32_t threads);
-    Status fetch_routing(const Group& group, const ggml_tensor* ids);
+    Status fetch_routing(const Group& group, const ggml_tensor* ids, const ggml_tensor* input);
     void take_input(const Group& group, const ggml_tensor* input);
     Status place_on_device(Group& group, const ggml_tensor* ids);
     void list_uploads(const Group& group);
     Status bring_to_device(Group& group);
     Status upload_awaited(const Group& group);
+    void begin_upload(const Group& group, const DeviceWriter::Matrix& matrix);
     void release_brought(Group& group);
     bool was_brought_ahead(const Group& group, uint32_t expert) const;
     bool uploads_ahead_of(const Group& group) const;

@@ -3,7 +3,7 @@
 // A routing whose experts fit the group's device slots costs one cut of the graph: the absent ones are uploaded, slot
 // numbers are written, and the layer runs on the device as libllama scheduled it. A batch that names more experts than
 // that is computed on the device as well, node by node: first by the experts that are there, then by the others as they
-// pass through the staging memory.
+// pass through the staging memory. While the device computes a layer, what the next one will probably name is brought.
 #include "engine/weight_streamer.h"
 
 #include <algorithm>
@@ -21,7 +21,7 @@ constexpr uint32_t kOtherThreads = 2;  // one runs the model, one is for the res
 
 // Its numbers and, where somebody will look at it, what it saw: one wait for both. From a device one read of
 // everything, gaps between rows included, is far cheaper than one a row.
-Status WeightStreamer::fetch_routing(const Group& group, const ggml_tensor* ids) {
+Status WeightStreamer::fetch_routing(const Group& group, const ggml_tensor* ids, const ggml_tensor* input) {
     fetched_input_ = nullptr;
     if (group.bank == nullptr || is_on_host(ids)) {
         raw_ids_data_.resize(ggml_nbytes(ids));
@@ -31,7 +31,6 @@ Status WeightStreamer::fetch_routing(const Group& group, const ggml_tensor* ids)
     }
     DeviceStream& stream = group.bank->stream();
     HYPURA_ASSIGN(raw_ids_, stream.begin_read(ids));
-    const ggml_tensor* const input = trace_router(ids, group.experts).input;
     const bool is_wanted = may_upload_ahead(group, ids) || lookahead_.wants_input(layer_of(group), cache_);
     if (input != nullptr && !is_on_host(input) && is_wanted) {
         HYPURA_ASSIGN(fetched_input_, stream.begin_read(input));
@@ -88,13 +87,11 @@ void WeightStreamer::list_uploads(const Group& group) {
         for (size_t part = 0; part < cache_.page_spec(page).slices.size(); ++part)
             uploads_.push_back(group.bank->matrix(part, arrival.slot, slice_memory(page, part)));
     }
-    for (const DeviceWriter::Matrix& upload : uploads_) device_counters_.uploaded_bytes += upload.bytes;
 }
 
 Status WeightStreamer::bring_to_device(Group& group) {
     if (uploads_.empty() && awaited_.empty()) return {};
-    for (const DeviceWriter::Matrix& upload : uploads_)
-        group.bank->stream().upload(upload.tensor, upload.offset, upload.data, upload.bytes);
+    for (const DeviceWriter::Matrix& matrix : uploads_) begin_upload(group, matrix);
     Status uploaded = upload_awaited(group);
     group.bank->stream().wait();
     if (!uploaded) group.bank->undo_arrivals();
@@ -113,12 +110,15 @@ Status WeightStreamer::upload_awaited(const Group& group) {
                 HYPURA_TRY(cache_.wait_for_more());
             }
             const auto slot = static_cast<uint32_t>(group.bank->slot_of(page - group.first_page));
-            const DeviceWriter::Matrix matrix = group.bank->matrix(part, slot, slice_memory(page, part));
-            group.bank->stream().upload(matrix.tensor, matrix.offset, matrix.data, matrix.bytes);
-            device_counters_.uploaded_bytes += matrix.bytes;
+            begin_upload(group, group.bank->matrix(part, slot, slice_memory(page, part)));
         }
     }
     return {};
+}
+
+void WeightStreamer::begin_upload(const Group& group, const DeviceWriter::Matrix& matrix) {
+    group.bank->stream().upload(matrix.tensor, matrix.offset, matrix.data, matrix.bytes);
+    device_counters_.uploaded_bytes += matrix.bytes;
 }
 
 // What the device has now: everything but, of a batch in pieces, what no slot was free for.
