@@ -15,8 +15,9 @@ using residency::Found;
 using residency::TraceEvent;
 using residency::TraceStep;
 
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 constexpr std::string_view kFoundLetters = "hpwm";  // by Found
+constexpr char kLowestStanding = '0';
 
 // ---- writing -------------------------------------------------------------------------------------------------------
 
@@ -31,13 +32,20 @@ std::string header_line(const DemandTrace& trace) {
     return header.dump() + "\n";
 }
 
-std::string demand_line(const DemandTrace& trace, size_t begin, uint32_t count) {
+std::string standings_text(std::span<const residency::Standing> standings) {
+    std::string text;
+    for (const residency::Standing standing : standings) text += static_cast<char>(kLowestStanding + standing);
+    return text;
+}
+
+std::string demand_line(const DemandTrace& trace, size_t begin, uint32_t count, std::string_view standings) {
     std::string pages, found;
     for (size_t i = begin; i < begin + count; ++i) {
         pages += std::format("{}{}", i == begin ? "" : ",", trace.demands[i]);
         found += kFoundLetters[static_cast<size_t>(trace.found[i])];
     }
-    return std::format("{{\"d\":[{}],\"f\":\"{}\"}}\n", pages, found);
+    const std::string stood = standings.empty() ? "" : ",\"s\":" + Json(standings).dump();
+    return std::format("{{\"d\":[{}],\"f\":\"{}\"{}}}\n", pages, found, stood);
 }
 
 std::string counters_line(const residency::CacheCounters& counters) {
@@ -81,6 +89,21 @@ residency::PageId page_number(const Json& number, const DemandTrace& trace) {
     return page;
 }
 
+// Each belongs to a page of the layer whose experts are demanded.
+uint32_t read_standings(const Json& line, DemandTrace& trace) {
+    if (!line.contains("s")) return 0;
+    require(!line["d"].empty(), "standings of no layer");
+    const auto& text = line["s"].get_ref<const std::string&>();
+    for (const char letter : text) {
+        const int standing = letter - kLowestStanding;
+        require(standing >= 0 && standing <= residency::kHighestStanding, "a standing is not between 0 and 63");
+        trace.standings.push_back(static_cast<residency::Standing>(standing));
+    }
+    const auto first_page = residency::standings_of_layer(trace, line["d"][0].get<residency::PageId>(), {}).first_page;
+    require(first_page + text.size() <= trace.pages.size(), "there are standings of more experts than the layer has");
+    return static_cast<uint32_t>(text.size());
+}
+
 void read_demands(const Json& line, DemandTrace& trace) {
     const auto& found = line.at("f").get_ref<const std::string&>();
     require(found.size() == line["d"].size(), "pages and findings differ in number");
@@ -90,7 +113,7 @@ void read_demands(const Json& line, DemandTrace& trace) {
         require(place != std::string_view::npos, "a finding is none of h, p, w and m");
         trace.found.push_back(static_cast<Found>(place));
     }
-    trace.events.push_back({TraceStep::kAcquire, static_cast<uint32_t>(found.size())});
+    trace.events.push_back({TraceStep::kAcquire, static_cast<uint32_t>(found.size()), read_standings(line, trace)});
 }
 
 void read_counters(const Json& line, residency::CacheCounters& counters) {
@@ -132,13 +155,16 @@ void for_each_line(const std::string& text, size_t& number, const Take& take) {
 std::string trace_text(const DemandTrace& trace) {
     std::string text = header_line(trace);
     size_t demand = 0;
+    size_t standing = 0;
     for (const TraceEvent& event : trace.events) {
         if (event.step == TraceStep::kPass) text += std::format("{{\"pass\":{}}}\n", event.count);
         if (event.step == TraceStep::kPrefetch) text += std::format("{{\"a\":{}}}\n", event.count);
         if (event.step == TraceStep::kWithdraw) text += std::format("{{\"w\":{}}}\n", event.count);
         if (event.step != TraceStep::kAcquire) continue;
-        text += demand_line(trace, demand, event.count);
+        const auto standings = std::span(trace.standings).subspan(standing, event.standings);
+        text += demand_line(trace, demand, event.count, standings_text(standings));
         demand += event.count;
+        standing += event.standings;
     }
     return text + counters_line(trace.counters);
 }

@@ -73,6 +73,13 @@ RouterTrace trace_router(const ggml_tensor* ids, int64_t experts) {
     return {};
 }
 
+const ggml_tensor* whole_ranking(const ggml_tensor* ids, int64_t experts) {
+    const ggml_tensor* const sorted = ids->view_src;
+    const bool is_whole = sorted != nullptr && sorted->op == GGML_OP_ARGSORT && sorted->ne[0] == experts &&
+                          ids->view_offs == 0 && ids->nb[1] == sorted->nb[1] && ids->ne[1] == sorted->ne[1];
+    return is_whole ? sorted : nullptr;
+}
+
 GraphCapture::GraphCapture(const gguf::ModelFile& model) {
     for (const gguf::TensorInfo& info : model.tensors) infos_.emplace(info.name, &info);
 }

@@ -38,6 +38,9 @@ bool is_on_host(const ggml_tensor* tensor);
 // Follows the graph back from an ids tensor. It serves guesses only: a graph that is built differently yields nothing.
 RouterTrace trace_router(const ggml_tensor* ids, int64_t experts);
 
+// All experts of each token, best first, as far as `ids` is a view of the beginning of each row of that; else null.
+const ggml_tensor* whole_ranking(const ggml_tensor* ids, int64_t experts);
+
 struct CapturedWeight {
     const gguf::TensorInfo* info = nullptr;
     ggml_tensor* tensor = nullptr;        // libllama's, valid as long as its model; null: none of the host's is read

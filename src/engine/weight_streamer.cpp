@@ -251,6 +251,7 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     if (ahead_ != nullptr) HYPURA_TRY(ahead_->settle(group.bank, distinct_));
     take_input(group, input);
     list_pages(group);
+    note_standings(group, ids);
     if (Status started = start_reads(group, ids); !started) {
         group.pinned.clear();  // none of them is pinned
         return started;
@@ -268,7 +269,7 @@ Status WeightStreamer::start_reads(const Group& group, const ggml_tensor* ids) {
     const auto top_k = static_cast<size_t>(ids->ne[0]);
     lookahead_.judge(layer_of(group), group.ids, top_k, group.pinned, cache_);
     HYPURA_ASSIGN(const auto guesses, lookahead_.choose(layer_of(group), router_input_, top_k, cache_, compute_));
-    return cache_.acquire(group.pinned, guesses);
+    return cache_.acquire(group.pinned, guesses, {group.first_page, standings_.standings()});
 }
 
 // The ids are usually a view with gaps between its rows (the first top_k columns of a sort).
@@ -307,6 +308,22 @@ void WeightStreamer::list_pages(Group& group) {
     device_counters_.hits += distinct_.size() - group.pinned.size();
     device_counters_.brought_ahead += static_cast<uint64_t>(
         std::ranges::count_if(distinct_, [&](uint32_t expert) { return was_brought_ahead(group, expert); }));
+}
+
+// What lies on a device is not asked of RAM slots.
+void WeightStreamer::note_standings(const Group& group, const ggml_tensor* ids) {
+    const auto tokens = static_cast<size_t>(ids->ne[1]);
+    standings_.clear();
+    if (tokens > residency::UseForecast::kMostTokensToLearnFrom || whole_ranking(ids, group.experts) == nullptr) return;
+    standings_.begin(group.experts, static_cast<size_t>(ids->ne[0]));
+    ranking_.resize(group.experts);
+    for (size_t token = 0; token < tokens; ++token) {
+        std::memcpy(ranking_.data(), raw_ids_ + token * ids->nb[1], ranking_.size() * sizeof(int32_t));
+        standings_.add_ranking(ranking_);
+    }
+    if (group.bank == nullptr) return;
+    for (uint32_t expert = 0; expert < group.experts; ++expert)
+        if (group.bank->slot_of(expert) >= 0 && !was_brought_ahead(group, expert)) standings_.set_aside(expert);
 }
 
 void WeightStreamer::fill_index(Group& group, const ggml_tensor* ids) {

@@ -155,6 +155,7 @@ private:
     Status read_ids(Group& group, const ggml_tensor* ids);
     void find_distinct(const Group& group);
     void list_pages(Group& group);
+    void note_standings(const Group& group, const ggml_tensor* ids);
     void fill_index(Group& group, const ggml_tensor* ids);
     Status start_reads(const Group& group, const ggml_tensor* ids);
     size_t layer_of(const Group& group) const { return static_cast<size_t>(&group - groups_.data()); }
@@ -200,6 +201,8 @@ private:
     ggml_context* index_context_ = nullptr;
     std::vector<uint8_t> seen_;            // scratch of find_distinct
     const std::byte* raw_ids_ = nullptr;   // as libllama laid them out, gaps between rows included
+    residency::StandingTable standings_;   // of the routing in hand; empty: not known
+    std::vector<int32_t> ranking_;         // scratch: of one token, whole
     std::vector<std::byte> raw_ids_data_;  // of a router in the host's memory
     Status failure_;
 };

@@ -23,14 +23,16 @@ constexpr uint32_t kOtherThreads = 2;  // one runs the model, one is for the res
 // everything, gaps between rows included, is far cheaper than one a row.
 Status WeightStreamer::fetch_routing(const Group& group, const ggml_tensor* ids, const ggml_tensor* input) {
     fetched_input_ = nullptr;
+    const ggml_tensor* const ranking = whole_ranking(ids, group.experts);
+    const ggml_tensor* const wanted = ranking != nullptr ? ranking : ids;
     if (group.bank == nullptr || is_on_host(ids)) {
-        raw_ids_data_.resize(ggml_nbytes(ids));
-        ggml_backend_tensor_get(ids, raw_ids_data_.data(), 0, raw_ids_data_.size());
+        raw_ids_data_.resize(ggml_nbytes(wanted));
+        ggml_backend_tensor_get(wanted, raw_ids_data_.data(), 0, raw_ids_data_.size());
         raw_ids_ = raw_ids_data_.data();
         return {};
     }
     DeviceStream& stream = group.bank->stream();
-    HYPURA_ASSIGN(raw_ids_, stream.begin_read(ids));
+    HYPURA_ASSIGN(raw_ids_, stream.begin_read(wanted));
     const bool is_wanted = may_upload_ahead(group, ids) || lookahead_.wants_input(layer_of(group), cache_);
     if (input != nullptr && !is_on_host(input) && is_wanted) {
         HYPURA_ASSIGN(fetched_input_, stream.begin_read(input));

@@ -30,6 +30,7 @@ enum class TraceStep : uint8_t {
 struct TraceEvent {
     TraceStep step = TraceStep::kPass;
     uint32_t count = 0;
+    uint32_t standings = 0;  // kAcquire: the next so many standings are those of the layer's experts, if known
 
     bool operator==(const TraceEvent&) const = default;
 };
@@ -39,12 +40,16 @@ struct DemandTrace {
     std::vector<uint32_t> class_slots;  // of the run
     std::vector<TracePage> pages;       // by PageId
     std::vector<TraceEvent> events;
-    std::vector<PageId> demands;  // of all acquires, one after the other
-    std::vector<Found> found;     // parallel to demands: what the run found
-    CacheCounters counters;       // of the run, at its end
+    std::vector<PageId> demands;      // of all acquires, one after the other
+    std::vector<Found> found;         // parallel to demands: what the run found
+    std::vector<Standing> standings;  // of all acquires, one after the other
+    CacheCounters counters;           // of the run, at its end
 
     bool operator==(const DemandTrace&) const = default;
 };
+
+// `of_experts` as of the layer that `page`, a page of an expert, belongs to.
+LayerStandings standings_of_layer(const DemandTrace& trace, PageId page, std::span<const Standing> of_experts);
 
 // Fills a trace while it observes a cache; the cache outlives it or loses its observer first.
 class TraceRecorder final : public CacheObserver {
@@ -52,7 +57,8 @@ public:
     explicit TraceRecorder(const SlotCache& cache);
 
     void pass_begins(uint32_t tokens) override;
-    void acquired(std::span<const PageId> pages, std::span<const Found> found) override;
+    void acquired(std::span<const PageId> pages, std::span<const Found> found,
+                  const LayerStandings& standings) override;
     void prefetched(PageId page) override;
     void withdrawn(PageId page) override;
 

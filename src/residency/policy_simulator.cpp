@@ -105,13 +105,15 @@ public:
 
     Result<Simulation> run() {
         size_t at = 0;
+        size_t standings_at = 0;
         for (const TraceEvent& event : trace_.events) {
             if (event.step == TraceStep::kPass) begin_pass(event.count);
             if (event.step == TraceStep::kPrefetch && policy_ == Policy::kShipped) prefetch(event.count);
             if (event.step == TraceStep::kWithdraw) withdraw(event.count);
             if (event.step != TraceStep::kAcquire) continue;
-            HYPURA_TRY(acquire(at, event.count));
+            HYPURA_TRY(acquire(at, event.count, std::span(trace_.standings).subspan(standings_at, event.standings)));
             at += event.count;
+            standings_at += event.standings;
         }
         return result_;
     }
@@ -140,11 +142,13 @@ private:
         forecast_.begin_pass(tokens);
     }
 
-    Status acquire(size_t begin, uint32_t count) {
+    Status acquire(size_t begin, uint32_t count, std::span<const Standing> standings) {
         const std::span<const PageId> demands = std::span(trace_.demands).subspan(begin, count);
         ++now_.acquire;
-        if (count > 0) now_.layer = trace_.pages[demands[0]].layer;
-        forecast_.demand(demands);
+        if (count > 0) {
+            now_.layer = trace_.pages[demands[0]].layer;
+            forecast_.demand(demands, standings_of_layer(trace_, demands[0], standings));
+        }
         missing_.clear();
         for (PageId id : demands) pin(id);
         for (PageId id : missing_) HYPURA_TRY(load(id));
@@ -326,12 +330,16 @@ DemandTrace filtered(const DemandTrace& trace, const TraceFilter& filter) {
     part.events.clear();
     part.demands.clear();
     part.found.clear();
+    part.standings.clear();
     const auto wanted = [&](PageId page) { return !filter.experts_only || trace.pages[page].expert >= 0; };
     bool pass_wanted = true;
     size_t at = 0;
+    size_t standings_at = 0;
     for (const TraceEvent& event : trace.events) {
         if (event.step == TraceStep::kPass) pass_wanted = !filter.decode_only || event.count == 1;
         const size_t end = at + (event.step == TraceStep::kAcquire ? event.count : 0);
+        const auto standings = std::span(trace.standings).subspan(standings_at, event.standings);
+        standings_at += event.standings;
         uint32_t kept = 0;
         for (; at < end; ++at) {
             if (!pass_wanted || !wanted(trace.demands[at])) continue;
@@ -341,7 +349,10 @@ DemandTrace filtered(const DemandTrace& trace, const TraceFilter& filter) {
         }
         const bool ahead = event.step == TraceStep::kPrefetch || event.step == TraceStep::kWithdraw;
         const bool kept_ahead = ahead && !filter.demands_only && wanted(event.count);
-        if (event.step == TraceStep::kAcquire && kept > 0) part.events.push_back({TraceStep::kAcquire, kept});
+        if (event.step == TraceStep::kAcquire && kept > 0) {
+            part.events.push_back({TraceStep::kAcquire, kept, event.standings});
+            part.standings.insert(part.standings.end(), standings.begin(), standings.end());
+        }
         if (pass_wanted && (kept_ahead || event.step == TraceStep::kPass)) part.events.push_back(event);
     }
     return part;

@@ -104,13 +104,14 @@ void SlotCache::begin_pass(uint32_t tokens) {
 // earlier and is demanded by now, would otherwise share the disk with what nobody waits for yet. Measured with a disk
 // as slow as the arithmetic, a prompt of 512: waits of 5.3 -> 3.5 ms a token. Behind few, the disk would only be idle
 // between the two.
-Status SlotCache::acquire(std::span<const PageId> pages, std::span<const PageId> guesses) {
+Status SlotCache::acquire(std::span<const PageId> pages, std::span<const PageId> guesses,
+                          const LayerStandings& standings) {
     HYPURA_TRY(drain(false));
     missing_.clear();
     found_.clear();
-    forecast_.demand(pages);
+    forecast_.demand(pages, standings);
     for (PageId id : pages) found_.push_back(pin(id));
-    if (observer_ != nullptr) observer_->acquired(pages, found_);
+    if (observer_ != nullptr) observer_->acquired(pages, found_, standings);
     if (Status loading = load_missing(); !loading) {
         release(pages);
         return loading;

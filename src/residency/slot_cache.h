@@ -86,7 +86,9 @@ public:
     // A pass of so many tokens begins.
     virtual void pass_begins(uint32_t tokens) = 0;
     // One acquire(), before anything is read for it: found[i] is what pages[i] was. Page ids as in the cache.
-    virtual void acquired(std::span<const PageId> pages, std::span<const Found> found) = 0;
+    // `standings` are those of the layer, if they are known.
+    virtual void acquired(std::span<const PageId> pages, std::span<const Found> found,
+                          const LayerStandings& standings) = 0;
     // A prefetch() that started a read.
     virtual void prefetched(PageId page) = 0;
     // A prefetched page whose promise was taken back may leave from now on: at once, or when its read has ended.
@@ -123,8 +125,10 @@ public:
     // Pins `pages` (each counts as one demand) and starts the reads of the absent ones: the first slice of each in the
     // order given, then the second of each, and so on, since that is the order in which a layer computes with them.
     // Behind them, in the same submission, go those of `guesses` that are absent and find a slot as in prefetch().
+    // `standings`, of a routing, teach the policy what will be needed again; it can do without.
     // kBudgetTooSmall when a class has no slot left that is not pinned: nothing is pinned then.
-    Status acquire(std::span<const PageId> pages, std::span<const PageId> guesses = {});
+    Status acquire(std::span<const PageId> pages, std::span<const PageId> guesses = {},
+                   const LayerStandings& standings = {});
 
     // Blocks until the pages, which must be pinned, are loaded. An error is the first failed page's; pages that failed
     // stay pinned and absent until released, and are read afresh by the next acquire.

@@ -1,42 +1,45 @@
 #include "residency/use_forecast.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <utility>
 
 namespace hypura::residency {
 namespace {
 
-// Half-life of a use, in rounds.
-constexpr float kHalfLife = 48;
-// Rounds that a rate is taken to have been watched for before it was: early rates are cautious.
-constexpr float kUnseenRounds = 2;
+// Of the two means, in rounds. Half-lives of 1 to 3 and 24 to 64 found the same within half a point.
+constexpr float kRecentHalfLife = 2;
+constexpr float kLastingHalfLife = 48;
 // What the first guess weighs, in pages seen.
 constexpr float kPriorSeen = 8;
-// Likewise for what other frequencies of the same age tell.
-constexpr float kAgeSeen = 8;
 // A cell forgets half of what it saw whenever it has seen so many pages, so that it follows the run.
 constexpr float kMostSeen = 8192;
 
 // No share is taken to be less, so that every wait is finite.
 constexpr float kLeastShare = 1e-6F;
 
-// First ages of the cells: exact at first, then half octaves.
-constexpr std::array<uint32_t, UseTable::kAges> kFirstAges = {1,  2,  3,  4,  5,  7,  9,   13,
-                                                              17, 25, 33, 49, 65, 97, 129, 193};
+// The uppermost step holds all means above it: what is nearly always chosen needs no finer distinction.
+constexpr float kStep = 2.6F;
 
-// Falls with age by so much that another round outweighs every part of a cycle.
-float first_guess(size_t age_cell) { return 1 / (1 + 2 * static_cast<float>(kFirstAges[age_cell])); }
+size_t step_of(float mean) {
+    return static_cast<size_t>(std::clamp(mean / kStep, 0.0F, static_cast<float>(UseTable::kMeans - 1)));
+}
 
-// By age; what was never used is taken to be as old as can be.
-constexpr auto kAgeCells = [] {
-    std::array<uint8_t, kFirstAges.back() + 1> cells{};
-    for (uint32_t age = 1; age < cells.size(); ++age)
-        cells[age] = static_cast<uint8_t>(std::ranges::upper_bound(kFirstAges, age) - kFirstAges.begin() - 1);
-    cells[0] = cells.back();
-    return cells;
-}();
+// Both means at the border between chosen and passed over: one in three. Those odds are halved every few standings, and
+// four times as good for what was just chosen.
+float first_guess(float chosen, float recent, float lasting) {
+    constexpr float kHalvingStandings = 16.0F / 3;
+    const float mean = ((recent + lasting) / 2 + 0.5F) * kStep;
+    return 1 / (1 + 2 * std::exp2((kLastChosen - mean) / kHalvingStandings - 2 * chosen));
+}
+
+// std::lerp, which is exact at both ends, takes several times as long.
+float between(float low, float high, float part) { return low + (high - low) * part; }
+
+// What a round changes of a mean that `rounds` of them have made: the plain average at first.
+float part_of_round(float half_life, uint32_t rounds) {
+    return std::max(1 - std::exp2(-1 / half_life), 1 / static_cast<float>(rounds));
+}
 
 }  // namespace
 
@@ -44,18 +47,8 @@ constexpr auto kAgeCells = [] {
 
 UseTable::UseTable() { update(); }
 
-// Rates by half octaves below 1: the exponent, and whether the fraction is above the root of two.
-uint8_t UseTable::cell_of(uint32_t age, float rate) {
-    constexpr uint32_t kFractionBits = 23, kRootOfTwo = 0x3504f3;
-    const auto bits = std::bit_cast<uint32_t>(std::clamp(rate, 1e-6F, 1.0F));
-    const int octaves = 127 - static_cast<int>(bits >> kFractionBits);  // 0 for 1
-    const int halves = 2 * octaves - ((bits & ((1U << kFractionBits) - 1)) >= kRootOfTwo ? 1 : 0);
-    const size_t rate_cell = kRates - 1 - static_cast<size_t>(std::clamp<int>(halves, 0, kRates - 1));
-    return static_cast<uint8_t>(rate_cell * kAges + kAgeCells[std::min(age, kFirstAges.back())]);
-}
-
-void UseTable::add(uint8_t cell, bool used) {
-    Count& count = counts_[cell];
+void UseTable::add(const UseHistory& history, bool used) {
+    Count& count = counts_[cell_of(history.chosen ? 1 : 0, step_of(history.recent), step_of(history.lasting))];
     count.seen += 1;
     count.used += used ? 1 : 0;
     if (count.seen < kMostSeen) return;
@@ -63,47 +56,26 @@ void UseTable::add(uint8_t cell, bool used) {
     count.used /= 2;
 }
 
-// What is seen of an age at any frequency fills in for what was not seen of it at one; and an age that was not seen is
-// taken to follow on the one before it, so that a page does not gain by growing older than any that was watched.
 void UseTable::update() {
-    std::array<float, kAges> shares{};
-    for (size_t age = 0; age < kAges; ++age) {
-        const float guess = age == 0 ? first_guess(0) : shares[age - 1] * first_guess(age) / first_guess(age - 1);
-        Count all = {kPriorSeen, kPriorSeen * guess};
-        for (size_t rate = 0; rate < kRates; ++rate) {
-            all.seen += counts_[rate * kAges + age].seen;
-            all.used += counts_[rate * kAges + age].used;
-        }
-        shares[age] = all.used / all.seen;
+    for (size_t cell = 0; cell < kCells; ++cell) {
+        const float guess = first_guess(static_cast<float>(cell / (kMeans * kMeans)),
+                                        static_cast<float>(cell / kMeans % kMeans), static_cast<float>(cell % kMeans));
+        const float share = (counts_[cell].used + kPriorSeen * guess) / (counts_[cell].seen + kPriorSeen);
+        log_share_[cell] = std::log(std::max(share, kLeastShare));
     }
-    for (size_t rate = 0; rate < kRates; ++rate) update_rate(rate, shares);
 }
 
-// A page that is not used when it is awaited can still leave then. So what counts is the best that can be had of it:
-// the most uses for the rounds in memory that any patience gives. Where the share used falls with age, that is the
-// next round's; a page that is used every third round gives its one in three.
-void UseTable::update_rate(size_t rate, std::span<const float, kAges> shares_by_age) {
-    std::array<float, kAges> used_within{}, rounds_within{}, unused{};
-    for (size_t age = 0; age < kAges; ++age) {
-        const Count& count = counts_[rate * kAges + age];
-        const float seen_share = (count.used + kAgeSeen * shares_by_age[age]) / (count.seen + kAgeSeen);
-        const float share = std::max(seen_share, kLeastShare);
-        const auto width = static_cast<float>(age + 1 < kAges ? kFirstAges[age + 1] - kFirstAges[age] : 64);
-        const float log_unused = width * std::log1p(-share);
-        unused[age] = std::exp(log_unused);
-        used_within[age] = -std::expm1(log_unused);
-        rounds_within[age] = used_within[age] / share;
-    }
-    for (size_t age = 0; age < kAges; ++age) {
-        float best = 0, left = 1, used = 0, rounds = 0;
-        for (size_t later = age; later < kAges; ++later) {
-            used += left * used_within[later];
-            rounds += left * rounds_within[later];
-            left *= unused[later];
-            best = std::max(best, used / rounds);
-        }
-        rounds_[rate * kAges + age] = std::max(1 / best - 1, 0.0F);
-    }
+// A cell's share is that of its middle.
+float UseTable::rounds(const UseHistory& history) const {
+    constexpr float kLastMiddle = kMeans - 1.001F;
+    const float row = std::clamp(history.recent / kStep - 0.5F, 0.0F, kLastMiddle);
+    const float column = std::clamp(history.lasting / kStep - 0.5F, 0.0F, kLastMiddle);
+    const auto whole_row = static_cast<size_t>(row), whole_column = static_cast<size_t>(column);
+    const float* const cell = &log_share_[cell_of(history.chosen ? 1 : 0, whole_row, whole_column)];
+    const float along = column - static_cast<float>(whole_column);
+    const float here = between(cell[0], cell[1], along);
+    const float above = between(cell[kMeans], cell[kMeans + 1], along);
+    return std::exp(-between(here, above, row - static_cast<float>(whole_row))) - 1;
 }
 
 // ---- the pages -----------------------------------------------------------------------------------------------------
@@ -116,7 +88,8 @@ UseForecast::UseForecast(std::span<const PagePlace> pages) : place_(pages.size()
     }
     place_pages(pages);
     history_.resize(page_.size());
-    rounds_.assign(page_.size(), table_.rounds(UseTable::cell_of(0, 0)));
+    rounds_.assign(page_.size(), table_.rounds({}));
+    standing_.resize(page_.size());
     leaving_rounds_.assign(page_.size(), -1);
     may_leave_.resize(page_.size());
     is_protected_.resize(page_.size());
@@ -146,7 +119,7 @@ void UseForecast::begin_pass(uint32_t tokens) {
     table_.update();
 }
 
-void UseForecast::demand(std::span<const PageId> pages) {
+void UseForecast::demand(std::span<const PageId> pages, const LayerStandings& standings) {
     if (std::ranges::all_of(pages, [&](PageId page) { return place_[page] == kNowhere; })) return;
     protect(pages);
     layer_now_ = rows_[row_of_[protected_.front()]].layer;
@@ -154,7 +127,21 @@ void UseForecast::demand(std::span<const PageId> pages) {
     routed_.clear();
     for (const uint32_t place : protected_)
         if (!std::ranges::contains(routed_, row_of_[place])) routed_.push_back(row_of_[place]);
+    for (const uint32_t row : routed_) assume_standings(rows_[row]);
+    take_standings(standings);
     for (const uint32_t row : routed_) finish_round(rows_[row]);
+}
+
+// Where a router tells nothing but its choice.
+void UseForecast::assume_standings(const Row& row) {
+    for (uint32_t place = row.begin; place < row.end; ++place)
+        standing_[place] = is_protected_[place] != 0 ? kTypicalChosen : kTypicalPassedOver;
+}
+
+void UseForecast::take_standings(const LayerStandings& standings) {
+    for (size_t expert = 0; expert < standings.of_experts.size(); ++expert)
+        if (const uint32_t place = place_[standings.first_page + expert]; place != kNowhere)
+            standing_[place] = standings.of_experts[expert];
 }
 
 void UseForecast::protect(std::span<const PageId> pages) {
@@ -173,17 +160,17 @@ void UseForecast::protect(std::span<const PageId> pages) {
 
 // The pages that are protected now are those that were used.
 void UseForecast::finish_round(Row& row) {
-    static const float kDecay = std::exp2(-1 / kHalfLife);
-    row.weight = row.weight * kDecay + 1;
-    const float rate_of_a_use = 1 / (row.weight + kUnseenRounds);
+    const bool is_first = row.rounds++ == 0;
+    const float recent_part = part_of_round(kRecentHalfLife, row.rounds);
+    const float lasting_part = part_of_round(kLastingHalfLife, row.rounds);
     for (uint32_t place = row.begin; place < row.end; ++place) {
-        History& page = history_[place];
-        const bool used = is_protected_[place] != 0;
-        if (page.age > 0) table_.add(page.cell, used);
-        page.uses = page.uses * kDecay + (used ? 1 : 0);
-        page.age = used ? 1 : page.age + (page.age > 0 ? 1 : 0);
-        page.cell = UseTable::cell_of(page.age, page.uses * rate_of_a_use);
-        rounds_[place] = table_.rounds(page.cell);
+        UseHistory& page = history_[place];
+        if (!is_first) table_.add(page, is_protected_[place] != 0);
+        const auto standing = static_cast<float>(standing_[place]);
+        page.recent += (standing - page.recent) * recent_part;
+        page.lasting += (standing - page.lasting) * lasting_part;
+        page.chosen = is_protected_[place] != 0;
+        rounds_[place] = table_.rounds(page);
         refresh(place);
     }
 }

@@ -1,14 +1,15 @@
 // Which expert is needed last: the replacement policy of classes of experts, for SlotCache and for its replay alike.
 //
-// A token goes through the layers in a cycle; one *round* of a layer is one routing of it. The *age* of a page is the
-// number of rounds from its last use to the next time that its layer is routed. A page is expected after
+// A token goes through the layers in a cycle; one *round* of a layer is one routing of it. In each round every expert
+// of the layer has a standing (standing.h), chosen or not. What is kept of a page is whether the last round chose it,
+// and the mean of its standings twice, once over the last few rounds and once over the last few dozen. A page is
+// expected after
 //
 //     the part of a cycle until its layer comes again + the rounds that will pass it over by then
 //
-// and the rounds are looked up in a table that this very run fills: how often were pages of such an age and such a
-// frequency used when their layer was routed? The table starts from a guess under which the age alone decides, so that
-// an untrained forecast is LRU in whole rounds. Passes of many tokens name nearly every expert: they teach nothing, and
-// change no page's history.
+// and the rounds are looked up in a table that this very run fills: how often were pages like that chosen in the next
+// round? The table starts from a guess under which good standings and recent ones count. Passes of many tokens name
+// nearly every expert: they teach nothing, and change no page's history.
 //
 // The rounds of a page change only when its layer is routed, so that finding the page to evict takes no arithmetic but
 // an addition and a comparison a layer, and a scan of the layer that it came from.
@@ -17,6 +18,7 @@
 #pragma once
 
 #include "residency/page_id.h"
+#include "residency/standing.h"
 
 #include <array>
 #include <cstddef>
@@ -27,28 +29,34 @@
 
 namespace hypura::residency {
 
-// How often pages of an age and a frequency were used when their layer was routed.
+// What is kept of a page.
+struct UseHistory {
+    float recent = 0, lasting = 0;  // means of its standings
+    bool chosen = false;            // in the last round
+};
+
+// How often pages of such a history were used when their layer was routed next.
 class UseTable {
 public:
-    static constexpr size_t kAges = 16, kRates = 13;
+    static constexpr size_t kMeans = 16;  // steps of a mean
 
     UseTable();
-    // The cell of an age in rounds (0: never used) and a rate of uses a round.
-    static uint8_t cell_of(uint32_t age, float rate);
-    void add(uint8_t cell, bool used);
+    void add(const UseHistory& history, bool used);
     // Makes rounds() follow what has been added.
     void update();
-    // Rounds that are expected to pass over a page of that cell.
-    float rounds(uint8_t cell) const { return rounds_[cell]; }
+    // Rounds that are expected to pass over such a page: the share is interpolated between cells, as a logarithm.
+    float rounds(const UseHistory& history) const;
 
 private:
     struct Count {
         float seen = 0, used = 0;
     };
-    void update_rate(size_t rate, std::span<const float, kAges> shares_by_age);
-
-    std::array<Count, kAges * kRates> counts_;  // by rate, then age
-    std::array<float, kAges * kRates> rounds_{};
+    static constexpr size_t kCells = 2 * kMeans * kMeans;  // by chosen, recent, lasting
+    static size_t cell_of(size_t chosen, size_t recent, size_t lasting) {
+        return (chosen * kMeans + recent) * kMeans + lasting;
+    }
+    std::array<Count, kCells> counts_;
+    std::array<float, kCells> log_share_{};  // of those that were used
 };
 
 class UseForecast {
@@ -66,9 +74,9 @@ public:
     bool has_class(uint32_t slot_class) const;
 
     void begin_pass(uint32_t tokens);
-    // A layer was routed to these pages. They do not leave before the next call, so that it does not matter when
-    // exactly they are released.
-    void demand(std::span<const PageId> pages);
+    // A layer was routed to these pages, in which its experts stood like that. They do not leave before the next call,
+    // so that it does not matter when exactly they are released.
+    void demand(std::span<const PageId> pages, const LayerStandings& standings = {});
 
     // Whether the page is in memory and nothing but the policy keeps it there. At first none may leave.
     void set_may_leave(PageId page, bool may_leave);
@@ -81,24 +89,20 @@ public:
 private:
     static constexpr uint32_t kNowhere = UINT32_MAX;
 
-    // What is kept of one page, by place; rows are stretches of places.
-    struct History {
-        float uses = 0;    // each halved every so many rounds
-        uint32_t age = 0;  // 0: never used
-        uint8_t cell = 0;  // of the table
-    };
     // The pages of one layer and one class.
     struct Row {
         uint32_t slot_class = 0;
         uint32_t layer = 0;
         uint32_t begin = 0, end = 0;
-        float weight = 0;   // what the uses of a page would be, had each round used it
+        uint32_t rounds = 0;
         uint32_t last = 0;  // place of the page that is expected last, if it is known
         bool last_known = false;
     };
 
     void place_pages(std::span<const PagePlace> pages);
     void protect(std::span<const PageId> pages);
+    void take_standings(const LayerStandings& standings);
+    void assume_standings(const Row& row);
     void finish_round(Row& row);
     float cycle_part(uint32_t layer) const;
     void refresh(uint32_t place);
@@ -106,13 +110,14 @@ private:
 
     std::vector<uint8_t> class_is_forecast_;
     std::vector<uint32_t> place_;  // by page; kNowhere: its class is not ours
-    std::vector<PageId> page_;     // by place, as everything below
+    std::vector<PageId> page_;     // by place, as everything below; rows are stretches of places
     std::vector<uint32_t> row_of_;
-    std::vector<History> history_;
+    std::vector<UseHistory> history_;
     std::vector<float> rounds_;          // expected to pass the page over
     std::vector<float> leaving_rounds_;  // the same, or -1 if it may not leave
     std::vector<uint8_t> may_leave_;
     std::vector<uint8_t> is_protected_;  // demanded last
+    std::vector<Standing> standing_;     // in the round in hand
     std::vector<Row> rows_;
     std::vector<uint32_t> protected_;  // places
     std::vector<uint32_t> routed_;     // scratch of demand: rows

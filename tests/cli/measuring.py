@@ -134,6 +134,19 @@ class Trace(InAFolder):
         for size in result["sizes"]:
             self.assertLessEqual(size["policies"]["lru"]["all"]["hits"], size["policies"]["belady"]["all"]["hits"])
 
+    def test_routings_tell_how_all_experts_stood(self):
+        lines = self.trace("--random-tokens", "5")
+        pages = lines[0]["pages"]
+        experts = [line for line in lines if "d" in line and pages[line["d"][0]][1] >= 0]
+        self.assertGreater(len(experts), 0)
+        for line in experts:
+            layer = pages[line["d"][0]][0]
+            self.assertEqual(len(line["s"]), sum(page[0] == layer and page[1] >= 0 for page in pages))
+            chosen = {pages[page][1] for page in line["d"]}
+            others = [line["s"][expert] for expert in range(len(line["s"])) if expert not in chosen]
+            self.assertGreater(min(line["s"][expert] for expert in chosen), max(others))
+            self.assertEqual(min(others), "0")
+
     def test_a_replay_that_differs_is_an_error(self):
         self.trace("--random-tokens", "5")
         text = pathlib.Path(self.file("t")).read_text()

@@ -203,10 +203,11 @@ TEST(TraceFile, ComesBackAsItWas) {
     trace.pages = {{0, 0, 0, 100}, {0, 1, 0, 100}, {1, -1, 1, 7}};
     trace.events = {{residency::TraceStep::kPass, 5},
                     {residency::TraceStep::kPrefetch, 2},
-                    {residency::TraceStep::kAcquire, 2},
+                    {residency::TraceStep::kAcquire, 2, 2},
                     {residency::TraceStep::kWithdraw, 2},
                     {residency::TraceStep::kAcquire, 1}};
     trace.demands = {1, 0, 2};
+    trace.standings = {0, residency::kHighestStanding};
     trace.found = {residency::Found::kMiss, residency::Found::kHit, residency::Found::kPrefetched};
     trace.counters = {.demands = 3, .hits = 2, .evictions = 1, .prefetches = 1};
     const auto parsed = parse_trace(trace_text(trace), "t");
@@ -215,18 +216,21 @@ TEST(TraceFile, ComesBackAsItWas) {
 }
 
 TEST(TraceFile, WhatIsWrongIsNamedByItsLine) {
-    const std::string head = R"({"hypura_trace":2,"model":"m","class_slots":[2],"pages":[[0,0,0,9]]})"
+    const std::string head = R"({"hypura_trace":3,"model":"m","class_slots":[2],"pages":[[0,0,0,9]]})"
                              "\n";
     const std::pair<std::string, std::string> cases[] = {
         {"", "t:1: it is empty"},
         {"{}", "t:1: it is not a hypura trace"},
-        {R"({"hypura_trace":1})", "t:1: this version"},
-        {R"({"hypura_trace":2,"model":"m","class_slots":[2],"pages":[[0,0,1,9]]})", "t:1: a page belongs to no class"},
+        {R"({"hypura_trace":2})", "t:1: this version"},
+        {R"({"hypura_trace":3,"model":"m","class_slots":[2],"pages":[[0,0,1,9]]})", "t:1: a page belongs to no class"},
         {head + "junk", "t:2: "},
         {head + R"({"d":[1],"f":"h"})", "t:2: there is no such page"},
         {head + R"({"d":[0],"f":"hh"})", "t:2: pages and findings differ"},
         {head + R"({"w":1})", "t:2: there is no such page"},
         {head + R"({"d":[0],"f":"x"})", "t:2: a finding is none of"},
+        {head + R"({"d":[0],"f":"h","s":"00"})", "t:2: there are standings of more experts"},
+        {head + R"({"d":[0],"f":"h","s":" "})", "t:2: a standing is not between"},
+        {head + R"({"d":[],"f":"","s":"0"})", "t:2: standings of no layer"},
         {head + R"({"other":0})", "t:2: "},
     };
     for (const auto& [text, message] : cases) {

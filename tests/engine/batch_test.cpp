@@ -237,7 +237,8 @@ TEST(Batch, CancelledSequencesEndWithTheNextStepAndLeaveTheirPrefix) {
 struct PassHook final : residency::CacheObserver {
     std::function<void()> on_pass;
     void pass_begins(uint32_t) override { on_pass(); }
-    void acquired(std::span<const residency::PageId>, std::span<const residency::Found>) override {}
+    void acquired(std::span<const residency::PageId>, std::span<const residency::Found>,
+                  const residency::LayerStandings&) override {}
     void prefetched(residency::PageId) override {}
     void withdrawn(residency::PageId) override {}
 };
