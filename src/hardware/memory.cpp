@@ -142,10 +142,12 @@ uint64_t MemoryLimits::usable_bytes() const {
 }
 
 uint64_t MemoryLimits::budget_bytes() const {
-    const bool in_group = usable_bytes() < available_bytes;
-    const uint64_t least_bytes = in_group ? 256 * kMiB : 512 * kMiB;
-    const uint64_t most_bytes = in_group ? usable_bytes() / 4 : usable_bytes() / 2;
-    return usable_bytes() - std::min(std::max(least_bytes, usable_bytes() / 10), most_bytes);
+    const uint64_t usable = usable_bytes();
+    const bool in_group = usable < available_bytes;
+    const uint64_t margin_bytes =
+        in_group ? std::clamp(usable / 16, std::min(128 * kMiB, usable / 4), usable / 4)
+                 : std::clamp(usable / 10, std::min(512 * kMiB, usable / 2), usable / 2);
+    return usable - margin_bytes;
 }
 
 Result<MemoryLimits> memory_limits(const std::string& root) {

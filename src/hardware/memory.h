@@ -17,8 +17,8 @@ struct MemoryLimits {
     // What is left for this process: the smaller of both views.
     uint64_t usable_bytes() const;
     // What a program that is not told better should take: that, less a margin. For the rest of a machine a tenth, at
-    // least 512 MiB, at most half. A control group is ours alone, as a rule: there a tenth, at least 256 MiB, at most a
-    // quarter.
+    // least 512 MiB, at most half. A control group is ours alone, as a rule, and what the kernel needs for us is all
+    // that comes on top: there a sixteenth, at least 128 MiB, at most a quarter.
     uint64_t budget_bytes() const;
 };
 
