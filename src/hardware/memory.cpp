@@ -144,9 +144,8 @@ uint64_t MemoryLimits::usable_bytes() const {
 uint64_t MemoryLimits::budget_bytes() const {
     const uint64_t usable = usable_bytes();
     const bool in_group = usable < available_bytes;
-    const uint64_t margin_bytes =
-        in_group ? std::clamp(usable / 16, std::min(128 * kMiB, usable / 4), usable / 4)
-                 : std::clamp(usable / 10, std::min(512 * kMiB, usable / 2), usable / 2);
+    const uint64_t margin_bytes = in_group ? std::clamp(usable / 16, std::min(128 * kMiB, usable / 4), usable / 4)
+                                           : std::clamp(usable / 10, std::min(512 * kMiB, usable / 2), usable / 2);
     return usable - margin_bytes;
 }
 

@@ -30,6 +30,7 @@ void StandingTable::begin(size_t experts, size_t chosen) {
 void StandingTable::add_ranking(std::span<const int32_t> ranking) {
     HYPURA_CHECK(ranking.size() == by_rank_.size());
     for (size_t rank = 0; rank < ranking.size(); ++rank) {
+        if (static_cast<size_t>(ranking[rank]) >= standings_.size()) continue;
         Standing& standing = standings_[static_cast<size_t>(ranking[rank])];
         standing = std::max(standing, by_rank_[rank]);
     }

@@ -40,7 +40,7 @@ public:
     void clear() { standings_.clear(); }
     // A routing that takes the best `chosen` of so many experts.
     void begin(size_t experts, size_t chosen);
-    // One token's experts, all of them, best first.
+    // One token's experts, all of them, best first. What is no expert's number is passed over.
     void add_ranking(std::span<const int32_t> ranking);
     // Nobody will ask for this expert soon, however it stands.
     void set_aside(size_t expert) { standings_[expert] = 0; }

@@ -33,6 +33,9 @@ TEST(StandingTable, FollowsTheRanking) {
     table.begin(4, 2);
     table.add_ranking(std::vector<int32_t>{2, 0, 3, 1});
     EXPECT_THAT(table.standings(), ElementsAre(32, 0, kHighestStanding, 13));
+    table.begin(4, 2);
+    table.add_ranking(std::vector<int32_t>{2, -1, 4, 1});
+    EXPECT_THAT(table.standings(), ElementsAre(0, 0, kHighestStanding, 0));
 }
 
 TEST(StandingTable, OfSeveralTokensTheBestCounts) {
