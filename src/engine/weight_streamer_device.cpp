@@ -12,7 +12,7 @@
 namespace hypura::engine {
 namespace {
 
-// Four move 29 GB/s over PCIe 5.0, six 33; but six slow down the thread that runs the model.
+// Four move 29 GB/s over PCIe 5.0, six 33; but with six tokens took a tenth longer on most hosts (docs/devices.md).
 constexpr uint32_t kMostWriters = 4;
 constexpr uint32_t kOtherThreads = 2;  // one runs the model, one is for the rest of the machine
 
@@ -25,15 +25,15 @@ constexpr uint32_t kOtherThreads = 2;  // one runs the model, one is for the res
 Status WeightStreamer::fetch_routing(const Group& group, const ggml_tensor* ids, const ggml_tensor* input) {
     fetched_input_ = nullptr;
     const ggml_tensor* const ranking = whole_ranking(ids, group.experts);
-    const ggml_tensor* const wanted = ranking != nullptr ? ranking : ids;
+    const ggml_tensor* const source = ranking != nullptr ? ranking : ids;
     if (group.bank == nullptr || is_on_host(ids)) {
-        raw_ids_data_.resize(ggml_nbytes(wanted));
-        ggml_backend_tensor_get(wanted, raw_ids_data_.data(), 0, raw_ids_data_.size());
+        raw_ids_data_.resize(ggml_nbytes(source));
+        ggml_backend_tensor_get(source, raw_ids_data_.data(), 0, raw_ids_data_.size());
         raw_ids_ = raw_ids_data_.data();
         return {};
     }
     DeviceStream& stream = group.bank->stream();
-    HYPURA_ASSIGN(raw_ids_, stream.begin_read(wanted));
+    HYPURA_ASSIGN(raw_ids_, stream.begin_read(source));
     const bool is_wanted = may_upload_ahead(group, ids) || lookahead_.wants_input(layer_of(group), cache_);
     if (input != nullptr && !is_on_host(input) && is_wanted) {
         HYPURA_ASSIGN(fetched_input_, stream.begin_read(input));
