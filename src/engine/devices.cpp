@@ -4,9 +4,12 @@
 #include "engine/engine.h"
 #include "engine/llama_library.h"
 #include "engine/machine_probe.h"
+#include "placement/device_plan.h"
 
 #include <algorithm>
 #include <csignal>
+#include <functional>
+#include <iterator>
 #include <mutex>
 #include <set>
 
@@ -23,13 +26,6 @@ std::vector<ggml_backend_dev_t> all_devices() {
     return devices;
 }
 
-std::string names_of(const std::vector<ggml_backend_dev_t>& devices) {
-    std::string names;
-    for (ggml_backend_dev_t device : devices)
-        names += std::string(names.empty() ? "" : ", ") + ggml_backend_dev_name(device);
-    return names;
-}
-
 // An integrated GPU shares the host's memory, which --ram has shared out already: only by name.
 bool is_used_unasked(ggml_backend_dev_t device) {
     const std::string_view kind = device_kind(device);
@@ -37,6 +33,13 @@ bool is_used_unasked(ggml_backend_dev_t device) {
 }
 
 }  // namespace
+
+std::string device_names(const std::vector<ggml_backend_dev_t>& devices) {
+    std::string names;
+    for (ggml_backend_dev_t device : devices)
+        names += std::string(names.empty() ? "" : ", ") + ggml_backend_dev_name(device);
+    return names;
+}
 
 std::string_view device_kind(ggml_backend_dev_t device) {
     const std::string_view backend = ggml_backend_reg_name(ggml_backend_dev_backend_reg(device));
@@ -99,10 +102,25 @@ Result<std::vector<ggml_backend_dev_t>> choose_devices(const EngineOptions& opti
         const auto found = std::ranges::find(devices, name, ggml_backend_dev_name);
         if (found == devices.end() || device_kind(*found) == "cpu")
             return fail(ErrorCode::kInvalidArgument, "--device: there is no device '{}' to offload to (devices: {})",
-                        name, names_of(devices));
+                        name, device_names(devices));
         chosen.push_back(*found);
     }
     return chosen;
+}
+
+std::vector<ggml_backend_dev_t> fewest_cards(const std::vector<ggml_backend_dev_t>& devices, uint64_t wanted_bytes) {
+    const auto is_card = [](ggml_backend_dev_t device) { return device_kind(device) == "gpu"; };
+    std::vector<ggml_backend_dev_t> cards;
+    std::ranges::copy_if(devices, std::back_inserter(cards), is_card);
+    std::ranges::stable_sort(cards, std::greater{}, usable_device_bytes);
+    std::vector<uint64_t> usable_bytes(cards.size());
+    std::ranges::transform(cards, usable_bytes.begin(), usable_device_bytes);
+    cards.resize(placement::devices_needed(usable_bytes, wanted_bytes));
+    std::vector<ggml_backend_dev_t> used;
+    std::ranges::copy_if(devices, std::back_inserter(used), [&](ggml_backend_dev_t device) {
+        return !is_card(device) || std::ranges::contains(cards, device);
+    });
+    return used;
 }
 
 }  // namespace hypura::engine

@@ -17,9 +17,16 @@ struct EngineOptions;
 // "cpu", "gpu", "igpu" (shares the host's memory), "remote" (another machine's) or "accelerator".
 std::string_view device_kind(ggml_backend_dev_t device);
 
+// ggml's names of them: "Vulkan0, Vulkan1".
+std::string device_names(const std::vector<ggml_backend_dev_t>& devices);
+
 // The devices that `options` name or allow. A graphics driver in software is a device only where
 // GGML_VK_VISIBLE_DEVICES names it. kInvalidArgument for one that is not there.
 Result<std::vector<ggml_backend_dev_t>> choose_devices(const EngineOptions& options);
+
+// Of graphics cards that nobody named, those that are used: as few as have `wanted_bytes` together, the largest first.
+// In the order given. Other machines are named, and stay.
+std::vector<ggml_backend_dev_t> fewest_cards(const std::vector<ggml_backend_dev_t>& devices, uint64_t wanted_bytes);
 
 // Free memory of a device, less a margin for what nobody announces.
 uint64_t usable_device_bytes(ggml_backend_dev_t device);

@@ -115,7 +115,10 @@ private:
     placement::PlanRequest plan_request(const EngineOptions& options) const;
     Status check_plain_budget(const EngineOptions& options, const Error& too_small) const;
     Status decide_plan(EngineOptions& options);
+    placement::DeviceRequest device_request(const EngineOptions& options) const;
+    Status take_devices(const EngineOptions& options, const placement::ModelDemand& demand);
     Status decide_devices(const EngineOptions& options);
+    void choose_device_mode(bool fits_whole);
     void describe_devices(Report& report) const;
 
     uint64_t page_cache_bytes_ = 0;  // that mapped weights may take; 0: a budget was named
@@ -201,30 +204,39 @@ Status LlamaEngine::decide_plan(EngineOptions& options) {
     return {};
 }
 
+// What devices are asked to hold, but for their room and whether experts go along.
+placement::DeviceRequest LlamaEngine::device_request(const EngineOptions& options) const {
+    return {
+        .gpu_layers = options.gpu_layers,
+        .context_tokens = options.context_tokens > 0 ? options.context_tokens : default_context_tokens(runtime_.shape),
+        .batch_tokens = options.batch_tokens,
+        .cache_type = options.cache_types.front()};
+}
+
+// Those that were named, all of them; else no more cards than it takes.
+Status LlamaEngine::take_devices(const EngineOptions& options, const placement::ModelDemand& demand) {
+    HYPURA_ASSIGN(runtime_.devices, choose_devices(options));
+    if (!options.devices.empty()) return {};
+    uint64_t wanted_bytes = placement::wanted_device_bytes(demand, device_request(options));
+    if (options.vram_bytes > 0) wanted_bytes = std::min(wanted_bytes, options.vram_bytes);
+    runtime_.devices = fewest_cards(runtime_.devices, wanted_bytes);
+    return {};
+}
+
 // Everything on the devices if it fits, and then libllama alone is best. Else what every token reads; experts are
 // streamed to what is left. Where experts are not streamed they go with their layers.
 Status LlamaEngine::decide_devices(const EngineOptions& options) {
     if (options.plain_reference) return {};
-    HYPURA_ASSIGN(runtime_.devices, choose_devices(options));
-    if (runtime_.devices.empty()) return {};
     const placement::ModelDemand demand = placement::model_demand(runtime_.file);
-    placement::DeviceRequest request{.room_bytes = device_room_bytes(runtime_.devices, options.vram_bytes),
-                                     .gpu_layers = options.gpu_layers,
-                                     .context_tokens = options.context_tokens,
-                                     .batch_tokens = options.batch_tokens,
-                                     .cache_type = options.cache_types.front()};
-    if (request.context_tokens == 0) request.context_tokens = default_context_tokens(runtime_.shape);
+    HYPURA_TRY(take_devices(options, demand));
+    if (runtime_.devices.empty()) return {};
+    placement::DeviceRequest request = device_request(options);
+    request.room_bytes = device_room_bytes(runtime_.devices, options.vram_bytes);
     request.with_experts = true;
     const placement::DevicePlan whole = plan_devices(demand, request);
     const bool fits_whole = whole.holds_all && whole.used_bytes() <= request.room_bytes;
+    if (options.mode == Mode::kAuto) choose_device_mode(fits_whole);
     Report& report = runtime_.report;
-    if (options.mode == Mode::kAuto && fits_whole) {
-        report.mode = Mode::kResident;
-        report.reason = std::format("the whole model fits {}", ggml_backend_dev_name(runtime_.devices.front()));
-    } else if (options.mode == Mode::kAuto && runtime_.shape.experts > 0) {
-        report.mode = Mode::kStream;
-        report.reason = std::format("experts are streamed to {}", ggml_backend_dev_name(runtime_.devices.front()));
-    }
     request.with_experts = report.mode != Mode::kStream;
     const bool shares_experts = !request.with_experts && runtime_.shape.experts > 0 && !fits_whole;
     if (shares_experts) glance_at_upload_rate(runtime_);
@@ -236,6 +248,17 @@ Status LlamaEngine::decide_devices(const EngineOptions& options) {
                     runtime_.file.parts[0].path, format_bytes(request.room_bytes));
     runtime_.devices.clear();
     return {};
+}
+
+void LlamaEngine::choose_device_mode(bool fits_whole) {
+    Report& report = runtime_.report;
+    if (fits_whole) {
+        report.mode = Mode::kResident;
+        report.reason = std::format("the whole model fits {}", device_names(runtime_.devices));
+    } else if (runtime_.shape.experts > 0) {
+        report.mode = Mode::kStream;
+        report.reason = std::format("experts are streamed to {}", device_names(runtime_.devices));
+    }
 }
 
 void LlamaEngine::describe_devices(Report& report) const {

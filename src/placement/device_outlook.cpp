@@ -3,15 +3,47 @@
 #include "placement/bank_plan.h"
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
+#include <numeric>
 #include <vector>
 
 namespace hypura::placement {
 namespace {
 
-const ComputeDevice* card_of(const Machine& machine) {
-    const auto found = std::ranges::find_if(
-        machine.devices, [](const ComputeDevice& device) { return device.kind == "gpu" && !device.rates.empty(); });
-    return found == machine.devices.end() ? nullptr : &*found;
+std::vector<ComputeDevice> cards_of(const Machine& machine) {
+    std::vector<ComputeDevice> cards;
+    std::ranges::copy_if(machine.devices, std::back_inserter(cards),
+                         [](const ComputeDevice& device) { return device.kind == "gpu" && !device.rates.empty(); });
+    std::ranges::stable_sort(cards, std::greater{}, &ComputeDevice::free_bytes);
+    return cards;
+}
+
+// No more of them than the model, or the room that was named, takes.
+std::vector<ComputeDevice> cards_used(const Machine& machine, uint64_t wanted_bytes) {
+    std::vector<ComputeDevice> cards = cards_of(machine);
+    std::vector<uint64_t> free_bytes(cards.size());
+    std::ranges::transform(cards, free_bytes.begin(), &ComputeDevice::free_bytes);
+    cards.resize(devices_needed(free_bytes, wanted_bytes));
+    return cards;
+}
+
+std::string names_of(const std::vector<ComputeDevice>& cards) {
+    std::string names;
+    for (const ComputeDevice& card : cards) names += (names.empty() ? "" : ", ") + card.name;
+    return names;
+}
+
+uint64_t free_bytes_of(const std::vector<ComputeDevice>& cards) {
+    return std::transform_reduce(cards.begin(), cards.end(), uint64_t{0}, std::plus{},
+                                 [](const ComputeDevice& card) { return card.free_bytes; });
+}
+
+// What the way from one card to the next adds to every token.
+void add_ways(Prediction& prediction, size_t cards) {
+    const double ways_s = kNextDeviceSeconds * static_cast<double>(cards - 1);
+    prediction.compute_s += ways_s;
+    prediction.token_s += ways_s;
 }
 
 // The same machine, if the card were its processor: the cost model's arithmetic then is the card's.
@@ -69,15 +101,17 @@ void predict_streaming(DeviceOutlook& outlook, const CostInputs& costs, const Ba
 std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Machine& machine, const DiskProfile& disk,
                                             const PlanRequest& request, const Plan& base, uint64_t room_bytes,
                                             std::optional<uint32_t> gpu_layers) {
-    const ComputeDevice* const card = card_of(machine);
-    if (card == nullptr) return std::nullopt;
-    DeviceOutlook outlook{.device = card->name, .room_bytes = room_bytes > 0 ? room_bytes : card->free_bytes};
-    DeviceRequest wanted{.room_bytes = outlook.room_bytes,
-                         .gpu_layers = gpu_layers,
+    DeviceRequest wanted{.gpu_layers = gpu_layers,
                          .with_experts = true,
                          .context_tokens = base.context_tokens,
                          .batch_tokens = base.batch_tokens,
                          .cache_type = base.cache_type};
+    const uint64_t wanted_bytes = wanted_device_bytes(demand, wanted);
+    const std::vector<ComputeDevice> cards =
+        cards_used(machine, room_bytes > 0 ? std::min(room_bytes, wanted_bytes) : wanted_bytes);
+    if (cards.empty()) return std::nullopt;
+    DeviceOutlook outlook{.device = names_of(cards), .room_bytes = room_bytes > 0 ? room_bytes : free_bytes_of(cards)};
+    wanted.room_bytes = outlook.room_bytes;
     outlook.plan = plan_devices(demand, wanted);
     const bool holds_model = outlook.plan.holds_all && outlook.plan.used_bytes() <= outlook.room_bytes;
     BankForecast experts;
@@ -89,7 +123,7 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
             share_out_banks(outlook, demand, slot_bytes(base, demand), bank_rates(machine, disk, request.routing));
     }
     if (outlook.plan.gpu_layers == 0) return std::nullopt;
-    const Machine computing = computing_on(machine, *card);
+    const Machine computing = computing_on(machine, cards.front());
     const CostInputs costs{demand, computing, disk,
                            Workload{request.prompt_tokens, request.prompt_tokens, base.batch_tokens, request.routing},
                            cache_bytes_per_value(base.cache_type)};
@@ -97,6 +131,7 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
         outlook.prediction.compute_s = outlook.prediction.token_s = compute_seconds(costs, 1, false);
     else
         predict_streaming(outlook, costs, experts);
+    add_ways(outlook.prediction, cards.size());
     return outlook;
 }
 

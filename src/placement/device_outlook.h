@@ -1,4 +1,4 @@
-// What a plan would become with a graphics card: where its bytes would go, and how fast a token would be.
+// What a plan would become with graphics cards: where its bytes would go, and how fast a token would be.
 #pragma once
 
 #include "placement/cost_model.h"
@@ -12,7 +12,7 @@
 namespace hypura::placement {
 
 struct DeviceOutlook {
-    std::string device;  // "Vulkan0"
+    std::string device;  // "Vulkan0", or "Vulkan0, Vulkan1"
     uint64_t room_bytes = 0;
     PlanMode mode = PlanMode::kResident;  // resident: all of the model; stream: experts come and go
     DevicePlan plan;
@@ -24,8 +24,9 @@ struct DeviceOutlook {
     Prediction prediction;
 };
 
-// `base`: the plan without the card, whose memory the card's misses fall back on. Nothing where the machine has no card
-// with rates, or nothing of the model fits `room_bytes` (0: what was free when the card was measured).
+// `base`: the plan without cards, whose memory the cards' misses fall back on. As few cards are used as have the
+// memory; their rates are taken to be those of the first. Nothing where the machine has no card with rates, or nothing
+// of the model fits `room_bytes` (0: what was free when the cards were measured).
 std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Machine& machine, const DiskProfile& disk,
                                             const PlanRequest& request, const Plan& base, uint64_t room_bytes,
                                             std::optional<uint32_t> gpu_layers);

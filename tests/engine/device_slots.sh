@@ -50,6 +50,24 @@ expect "$(field "$folder/stats.json" devices.demands) == 0" "nothing is left to 
 expect_same_answer "Tell me a short story about a brave fox named Mia." 5MiB
 expect "$(field "$folder/stats.json" devices.slot_bytes) == 0" "no room for experts"
 
+# Two cards: the same driver twice. Experts of either come and go; all of them in two banks; and what one card can hold
+# alone, one card holds.
+names() { python3 -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["devices"]["names"]))' "$1"; }
+both=$(GGML_VK_VISIBLE_DEVICES=0,0 "$hypura" run --list-devices | awk '$2 == "gpu" { print $1 }' | paste -sd,)
+[[ $both == *,* ]] || die "the driver twice is two devices, not $both"
+export GGML_VK_VISIBLE_DEVICES=0,0
+device_alone=$device device=$both
+expect_same_answer "What is hypura.cpp?" 14MiB
+expect "$(names "$folder/stats.json") == 2" "both cards are used"
+expect "0 < $(field "$folder/stats.json" devices.hits) < $(field "$folder/stats.json" devices.demands)" "hits on two cards"
+expect_same_answer "Why does mmap thrash?" 200MiB
+expect "$(field "$folder/stats.json" devices.demands) == 0" "two cards hold all experts"
+device=auto
+expect_same_answer "Why does mmap thrash?" 14MiB
+expect "$(names "$folder/stats.json") == 1" "one card has what was allowed"
+export GGML_VK_VISIBLE_DEVICES=0
+device=$device_alone
+
 # What the next layer is likely to name is uploaded while this one computes.
 "$hypura" make-model "$folder/layers.gguf" --arch qwen3moe --layers 8 --experts 32 --top-k 2 --embd 256 --ff 256 \
     --heads 4 --kv-heads 2 --head-dim 64 --vocab 512 --quant q8_0 >/dev/null

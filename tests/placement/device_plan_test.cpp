@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <optional>
+#include <vector>
 
 namespace hypura::placement {
 namespace {
@@ -51,6 +52,26 @@ TEST(DevicePlan, ACountThatWasAskedForIsKept) {
     EXPECT_EQ(plan_devices(lab_model(), request).gpu_layers, 0u);
 }
 
+TEST(DevicePlan, WantsWhatTheModelTakesWhereverThereIsRoom) {
+    DeviceRequest request = request_of(kMiB);
+    const ModelDemand demand = lab_model();
+    const uint64_t all_bytes = wanted_device_bytes(demand, request);
+    EXPECT_GE(all_bytes, demand.dense_bytes() + demand.expert_bytes());
+    EXPECT_LT(all_bytes, 10 * kGiB);
+    request.gpu_layers = 12;
+    EXPECT_LT(wanted_device_bytes(demand, request), all_bytes * 2 / 3);
+}
+
+TEST(DevicePlan, NoMoreDevicesThanItTakes) {
+    const std::vector<uint64_t> usable_bytes = {24 * kGiB, 16 * kGiB, 8 * kGiB};
+    EXPECT_EQ(devices_needed(usable_bytes, 0), 1u);
+    EXPECT_EQ(devices_needed(usable_bytes, 24 * kGiB), 1u);
+    EXPECT_EQ(devices_needed(usable_bytes, 24 * kGiB + 1), 2u);
+    EXPECT_EQ(devices_needed(usable_bytes, 48 * kGiB), 3u);
+    EXPECT_EQ(devices_needed(usable_bytes, 100 * kGiB), 3u);
+    EXPECT_EQ(devices_needed({}, kGiB), 0u);
+}
+
 // A card ten times as fast as the processor, behind 20 GB/s.
 struct CardScene {
     ModelDemand demand = lab_model();
@@ -62,6 +83,7 @@ struct CardScene {
         ComputeDevice card = machine.devices.front();
         card.name = "Vulkan0";
         card.kind = "gpu";
+        card.free_bytes = 6 * kGiB;
         card.upload_bytes_per_second = 20e9;
         for (MatmulRate& rate : card.rates) rate.weight_bytes_per_second *= 10;
         machine.devices.push_back(card);
@@ -85,6 +107,25 @@ TEST(DeviceOutlook, MoreOfTheCardIsNeverSlowerAndAllOfTheModelIsFastest) {
     EXPECT_EQ(scene.with(16 * kGiB)->mode, PlanMode::kResident);
     EXPECT_EQ(scene.with(4 * kGiB)->mode, PlanMode::kStream);
     EXPECT_LT(slowest, scene.base().prediction.token_s / 4);
+}
+
+TEST(DeviceOutlook, ASecondCardIsUsedWhereTheFirstIsTooSmall) {
+    CardScene scene;
+    const auto alone = scene.with(0);
+    ASSERT_TRUE(alone);
+    EXPECT_EQ(alone->mode, PlanMode::kStream);
+    scene.machine.devices.push_back(scene.machine.devices.back());
+    scene.machine.devices.back().name = "Vulkan1";
+    const auto both = scene.with(0);
+    ASSERT_TRUE(both);
+    EXPECT_EQ(both->device, "Vulkan0, Vulkan1");
+    EXPECT_EQ(both->room_bytes, 12 * kGiB);
+    EXPECT_EQ(both->mode, PlanMode::kResident);
+    EXPECT_LT(both->prediction.token_s, alone->prediction.token_s);
+    EXPECT_GT(both->prediction.token_s, kNextDeviceSeconds);
+    EXPECT_EQ(scene.with(5 * kGiB)->device, "Vulkan0");  // what was named, one card has
+    scene.machine.devices.back().free_bytes = 16 * kGiB;
+    EXPECT_EQ(scene.with(0)->device, "Vulkan1");  // the larger one has room for all of it
 }
 
 TEST(DeviceOutlook, NothingWithoutACardOrWithoutRoom) {
