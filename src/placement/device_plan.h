@@ -43,8 +43,8 @@ uint64_t wanted_device_bytes(const ModelDemand& demand, const DeviceRequest& req
 // all. Every further one costs every token the way there (kNextDeviceSeconds).
 size_t devices_needed(std::span<const uint64_t> usable_bytes, uint64_t wanted_bytes);
 
-// What a token takes longer for each device after the first, from what was measured with ggml's Vulkan backend and two
-// H200s (docs/devices.md): 3.5 to 5.1 ms, and 4.9 ms with stock llama.cpp.
+// What a token takes longer for each device after the first: with two H200s and ggml's Vulkan backend 4 to 6 ms, and 5
+// ms with stock llama.cpp (docs/devices.md).
 constexpr double kNextDeviceSeconds = 4e-3;
 
 }  // namespace hypura::placement
