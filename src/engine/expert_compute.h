@@ -31,7 +31,9 @@ struct RoutedRow {
 class ExpertCompute {
 public:
     // Uses as many threads as libllama's context, so that both share one team (OpenMP keeps it by calling thread).
-    static Result<ExpertCompute> create(uint32_t threads);
+    // `team_is_busy`: libllama computes layers with it, so that its threads are awake between our calls. Otherwise
+    // small projections are the calling thread's alone.
+    static Result<ExpertCompute> create(uint32_t threads, bool team_is_busy = true);
 
     // Writes the rows of `node` = MUL_MAT_ID(src[0], src[1], …) that `rows` names. Sources and result are in host
     // memory, src[0] is rebound to slots; `rows` has all rows of the node that its slots have. Errors: kInternal,
@@ -47,9 +49,10 @@ private:
     void scatter(ggml_tensor* node, std::span<const RoutedRow> rows) const;
     Status multiply(ggml_tensor* node, size_t rows);
     GgmlContextHandle new_graph_context();
-    Status run(ggml_context* context, ggml_tensor* product);
+    Status run(ggml_backend_t backend, ggml_context* context, ggml_tensor* product);
 
     BackendHandle backend_;
+    BackendHandle alone_;                  // of the calling thread; null where the team is busy
     std::vector<RoutedRow> by_expert_;     // rows in the order in which they are computed
     std::vector<std::byte> graph_memory_;  // of the context that a graph is built in
     std::vector<float> inputs_;            // [cols, rows]

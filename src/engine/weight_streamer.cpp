@@ -34,6 +34,11 @@ std::vector<residency::PageSpec> all_pages(const StreamLayout& layout, const pla
     return pages;
 }
 
+// Some layer's experts are the processor's.
+bool computes_on_host(std::span<DeviceBank* const> banks) {
+    return banks.empty() || std::ranges::contains(banks, nullptr);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<WeightStreamer>> WeightStreamer::create(const StreamLayout& layout,
@@ -44,7 +49,7 @@ Result<std::unique_ptr<WeightStreamer>> WeightStreamer::create(const StreamLayou
                                                                const residency::SlotMemory& memory) {
     HYPURA_ASSIGN(auto cache,
                   residency::SlotCache::create(slot_classes(plan), all_pages(layout, plan), reader, memory));
-    HYPURA_ASSIGN(auto compute, ExpertCompute::create(threads));
+    HYPURA_ASSIGN(auto compute, ExpertCompute::create(threads, computes_on_host(banks)));
     std::unique_ptr<WeightStreamer> streamer(new WeightStreamer(std::move(cache), std::move(compute)));
     streamer->view_ = &view;
     streamer->note_resident(layout, plan);

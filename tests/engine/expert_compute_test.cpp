@@ -7,8 +7,11 @@
 
 #include <array>
 #include <cstring>
+#include <filesystem>
+#include <iterator>
 #include <numeric>
 #include <random>
+#include <thread>
 #include <vector>
 
 namespace hypura::engine {
@@ -93,6 +96,36 @@ TEST_F(ExpertComputeTest, ManyRowsComeOutAsInOneCall) {
     std::memset(node->data, 0, ggml_nbytes(node));
     ASSERT_TRUE(compute_.compute(node, rows_of(ids)).has_value());
     EXPECT_EQ(values_of(node), expected);
+}
+
+size_t threads_of_the_process() {
+    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/task"), {}));
+}
+
+// How many threads a projection starts, and what it gives. On a thread of its own, for which no team waits yet.
+size_t threads_started(const ggml_tensor* weight, const std::vector<float>& inputs, bool team_is_busy,
+                       std::vector<float>& result) {
+    size_t started = 0;
+    std::thread([&] {
+        ExpertCompute compute = ExpertCompute::create(3, team_is_busy).value();
+        const size_t before = threads_of_the_process();
+        const auto projected = compute.project(weight, inputs).value();
+        started = threads_of_the_process() - before;
+        result.assign(projected.begin(), projected.end());
+    }).join();
+    return started;
+}
+
+TEST_F(ExpertComputeTest, ASmallProjectionIsTheCallersAloneWhereNoTeamIsBusy) {
+    ggml_tensor* const router = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, kColumns, 64);
+    const std::vector<float> weights = random_values(static_cast<size_t>(ggml_nelements(router)));
+    std::memcpy(router->data, weights.data(), ggml_nbytes(router));
+    const std::vector<float> row = random_values(kColumns), rows = random_values(kColumns * 8);
+    std::vector<float> by_team, alone, many;
+    EXPECT_GT(threads_started(router, row, true, by_team), 0u);
+    EXPECT_EQ(threads_started(router, row, false, alone), 0u);
+    EXPECT_EQ(alone, by_team);
+    EXPECT_GT(threads_started(router, rows, false, many), 0u);
 }
 
 }  // namespace
