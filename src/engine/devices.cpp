@@ -4,7 +4,6 @@
 #include "engine/engine.h"
 #include "engine/llama_library.h"
 #include "engine/machine_probe.h"
-#include "placement/device_plan.h"
 
 #include <algorithm>
 #include <csignal>
@@ -108,19 +107,12 @@ Result<std::vector<ggml_backend_dev_t>> choose_devices(const EngineOptions& opti
     return chosen;
 }
 
-std::vector<ggml_backend_dev_t> fewest_cards(const std::vector<ggml_backend_dev_t>& devices, uint64_t wanted_bytes) {
-    const auto is_card = [](ggml_backend_dev_t device) { return device_kind(device) == "gpu"; };
+std::vector<ggml_backend_dev_t> cards_by_size(const std::vector<ggml_backend_dev_t>& devices) {
     std::vector<ggml_backend_dev_t> cards;
-    std::ranges::copy_if(devices, std::back_inserter(cards), is_card);
+    std::ranges::copy_if(devices, std::back_inserter(cards),
+                         [](ggml_backend_dev_t device) { return device_kind(device) == "gpu"; });
     std::ranges::stable_sort(cards, std::greater{}, usable_device_bytes);
-    std::vector<uint64_t> usable_bytes(cards.size());
-    std::ranges::transform(cards, usable_bytes.begin(), usable_device_bytes);
-    cards.resize(placement::devices_needed(usable_bytes, wanted_bytes));
-    std::vector<ggml_backend_dev_t> used;
-    std::ranges::copy_if(devices, std::back_inserter(used), [&](ggml_backend_dev_t device) {
-        return !is_card(device) || std::ranges::contains(cards, device);
-    });
-    return used;
+    return cards;
 }
 
 }  // namespace hypura::engine

@@ -24,9 +24,8 @@ std::string device_names(const std::vector<ggml_backend_dev_t>& devices);
 // GGML_VK_VISIBLE_DEVICES names it. kInvalidArgument for one that is not there.
 Result<std::vector<ggml_backend_dev_t>> choose_devices(const EngineOptions& options);
 
-// Of graphics cards that nobody named, those that are used: as few as have `wanted_bytes` together, the largest first.
-// In the order given. Other machines are named, and stay.
-std::vector<ggml_backend_dev_t> fewest_cards(const std::vector<ggml_backend_dev_t>& devices, uint64_t wanted_bytes);
+// Graphics cards among `devices`, the one with most usable memory first.
+std::vector<ggml_backend_dev_t> cards_by_size(const std::vector<ggml_backend_dev_t>& devices);
 
 // Free memory of a device, less a margin for what nobody announces.
 uint64_t usable_device_bytes(ggml_backend_dev_t device);

@@ -6,6 +6,7 @@
 #include "engine/machine_probe.h"
 #include "engine/runtime.h"
 #include "hardware/memory.h"
+#include "placement/card_count.h"
 
 #include <algorithm>
 #include <array>
@@ -213,13 +214,18 @@ placement::DeviceRequest LlamaEngine::device_request(const EngineOptions& option
         .cache_type = options.cache_types.front()};
 }
 
-// Those that were named, all of them; else no more cards than it takes.
+// Those that were named, all of them; else as many cards as make a token fastest. Other machines are always named.
 Status LlamaEngine::take_devices(const EngineOptions& options, const placement::ModelDemand& demand) {
     HYPURA_ASSIGN(runtime_.devices, choose_devices(options));
-    if (!options.devices.empty()) return {};
-    uint64_t wanted_bytes = placement::wanted_device_bytes(demand, device_request(options));
-    if (options.vram_bytes > 0) wanted_bytes = std::min(wanted_bytes, options.vram_bytes);
-    runtime_.devices = fewest_cards(runtime_.devices, wanted_bytes);
+    const std::vector<ggml_backend_dev_t> cards = cards_by_size(runtime_.devices);
+    if (!options.devices.empty() || cards.size() < 2) return {};
+    glance_at_upload_rate(runtime_);
+    std::vector<uint64_t> usable_bytes(cards.size());
+    std::ranges::transform(cards, usable_bytes.begin(), usable_device_bytes);
+    const placement::CardLimits limits{options.vram_bytes > 0 ? options.vram_bytes : UINT64_MAX, options.ram_bytes};
+    const size_t used =
+        placement::cards_to_use(demand, device_request(options), usable_bytes, limits, runtime_.bank_rates);
+    for (size_t unused = used; unused < cards.size(); ++unused) std::erase(runtime_.devices, cards[unused]);
     return {};
 }
 

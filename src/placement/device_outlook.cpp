@@ -1,6 +1,7 @@
 #include "placement/device_outlook.h"
 
 #include "placement/bank_plan.h"
+#include "placement/card_count.h"
 
 #include <algorithm>
 #include <functional>
@@ -19,12 +20,13 @@ std::vector<ComputeDevice> cards_of(const Machine& machine) {
     return cards;
 }
 
-// No more of them than the model, or the room that was named, takes.
-std::vector<ComputeDevice> cards_used(const Machine& machine, uint64_t wanted_bytes) {
+// As many of them as make a token fastest.
+std::vector<ComputeDevice> cards_used(const Machine& machine, const ModelDemand& demand, const DeviceRequest& request,
+                                      const CardLimits& limits, const BankRates& rates) {
     std::vector<ComputeDevice> cards = cards_of(machine);
     std::vector<uint64_t> free_bytes(cards.size());
     std::ranges::transform(cards, free_bytes.begin(), &ComputeDevice::free_bytes);
-    cards.resize(devices_needed(free_bytes, wanted_bytes));
+    cards.resize(cards_to_use(demand, request, free_bytes, limits, rates));
     return cards;
 }
 
@@ -41,7 +43,7 @@ uint64_t free_bytes_of(const std::vector<ComputeDevice>& cards) {
 
 // What the way from one card to the next adds to every token.
 void add_ways(Prediction& prediction, size_t cards) {
-    const double ways_s = kNextDeviceSeconds * static_cast<double>(cards - 1);
+    const double ways_s = kNextCardSeconds * static_cast<double>(cards - 1);
     prediction.compute_s += ways_s;
     prediction.token_s += ways_s;
 }
@@ -66,14 +68,8 @@ uint64_t slot_bytes(const Plan& base, const ModelDemand& demand) {
 // What is missed of it goes into the outlook too.
 BankForecast share_out_banks(DeviceOutlook& outlook, const ModelDemand& demand, uint64_t ram_bytes,
                              const BankRates& rates) {
-    std::vector<BankRequest> requests;
-    for (const ExpertLayer& layer : demand.experts) {
-        requests.push_back({.expert_bytes = layer.expert_bytes,
-                            .matrix_bytes = layer.expert_bytes / std::max(layer.slices, 1U),
-                            .experts = layer.experts,
-                            .least_slots = static_cast<uint32_t>(demand.shape.experts_used)});
-        outlook.bank_experts += layer.experts;
-    }
+    const std::vector<BankRequest> requests = bank_requests(demand);
+    for (const BankRequest& request : requests) outlook.bank_experts += request.experts;
     const BankRoom room{.device_bytes = outlook.plan.expert_room_bytes, .ram_bytes = ram_bytes};
     const std::vector<uint32_t> slots = plan_banks(requests, room, rates);
     for (size_t i = 0; i < slots.size(); ++i) {
@@ -106,9 +102,9 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
                          .context_tokens = base.context_tokens,
                          .batch_tokens = base.batch_tokens,
                          .cache_type = base.cache_type};
-    const uint64_t wanted_bytes = wanted_device_bytes(demand, wanted);
-    const std::vector<ComputeDevice> cards =
-        cards_used(machine, room_bytes > 0 ? std::min(room_bytes, wanted_bytes) : wanted_bytes);
+    const BankRates rates = bank_rates(machine, disk, request.routing);
+    const CardLimits limits{room_bytes > 0 ? room_bytes : UINT64_MAX, slot_bytes(base, demand)};
+    const std::vector<ComputeDevice> cards = cards_used(machine, demand, wanted, limits, rates);
     if (cards.empty()) return std::nullopt;
     DeviceOutlook outlook{.device = names_of(cards), .room_bytes = room_bytes > 0 ? room_bytes : free_bytes_of(cards)};
     wanted.room_bytes = outlook.room_bytes;
@@ -119,8 +115,7 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
         outlook.mode = PlanMode::kStream;
         wanted.with_experts = false;
         outlook.plan = plan_devices(demand, wanted);
-        experts =
-            share_out_banks(outlook, demand, slot_bytes(base, demand), bank_rates(machine, disk, request.routing));
+        experts = share_out_banks(outlook, demand, limits.ram_bytes, rates);
     }
     if (outlook.plan.gpu_layers == 0) return std::nullopt;
     const Machine computing = computing_on(machine, cards.front());

@@ -50,20 +50,4 @@ DevicePlan plan_devices(const ModelDemand& demand, const DeviceRequest& request)
     return plan;
 }
 
-uint64_t wanted_device_bytes(const ModelDemand& demand, const DeviceRequest& request) {
-    DeviceRequest everything = request;
-    everything.room_bytes = UINT64_MAX;
-    everything.with_experts = true;
-    return plan_devices(demand, everything).used_bytes();
-}
-
-size_t devices_needed(std::span<const uint64_t> usable_bytes, uint64_t wanted_bytes) {
-    uint64_t room_bytes = 0;
-    for (size_t used = 0; used < usable_bytes.size(); ++used) {
-        room_bytes += usable_bytes[used];
-        if (room_bytes >= wanted_bytes) return used + 1;
-    }
-    return usable_bytes.size();
-}
-
 }  // namespace hypura::placement

@@ -8,10 +8,8 @@
 #include "placement/model_demand.h"
 #include "placement/planner.h"
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 
 namespace hypura::placement {
 
@@ -35,16 +33,5 @@ struct DevicePlan {
 };
 
 DevicePlan plan_devices(const ModelDemand& demand, const DeviceRequest& request);
-
-// Bytes of devices that the whole model takes, or as many of its layers as were asked for, wherever there is room.
-uint64_t wanted_device_bytes(const ModelDemand& demand, const DeviceRequest& request);
-
-// Of devices in the order in which they are preferred, how many are used: as few as have `wanted_bytes` together, or
-// all. Every further one costs every token the way there (kNextDeviceSeconds).
-size_t devices_needed(std::span<const uint64_t> usable_bytes, uint64_t wanted_bytes);
-
-// What a token takes longer for each device after the first: with two H200s and ggml's Vulkan backend 4 to 6 ms, and 5
-// ms with stock llama.cpp (docs/devices.md).
-constexpr double kNextDeviceSeconds = 4e-3;
 
 }  // namespace hypura::placement

@@ -1,13 +1,13 @@
 #include "placement/device_plan.h"
 
 #include "base/bytes.h"
+#include "placement/card_count.h"
 #include "placement/device_outlook.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <optional>
-#include <vector>
 
 namespace hypura::placement {
 namespace {
@@ -50,26 +50,6 @@ TEST(DevicePlan, ACountThatWasAskedForIsKept) {
     EXPECT_EQ(plan_devices(lab_model(), request).gpu_layers, 7u);
     request.gpu_layers = 0;
     EXPECT_EQ(plan_devices(lab_model(), request).gpu_layers, 0u);
-}
-
-TEST(DevicePlan, WantsWhatTheModelTakesWhereverThereIsRoom) {
-    DeviceRequest request = request_of(kMiB);
-    const ModelDemand demand = lab_model();
-    const uint64_t all_bytes = wanted_device_bytes(demand, request);
-    EXPECT_GE(all_bytes, demand.dense_bytes() + demand.expert_bytes());
-    EXPECT_LT(all_bytes, 10 * kGiB);
-    request.gpu_layers = 12;
-    EXPECT_LT(wanted_device_bytes(demand, request), all_bytes * 2 / 3);
-}
-
-TEST(DevicePlan, NoMoreDevicesThanItTakes) {
-    const std::vector<uint64_t> usable_bytes = {24 * kGiB, 16 * kGiB, 8 * kGiB};
-    EXPECT_EQ(devices_needed(usable_bytes, 0), 1u);
-    EXPECT_EQ(devices_needed(usable_bytes, 24 * kGiB), 1u);
-    EXPECT_EQ(devices_needed(usable_bytes, 24 * kGiB + 1), 2u);
-    EXPECT_EQ(devices_needed(usable_bytes, 48 * kGiB), 3u);
-    EXPECT_EQ(devices_needed(usable_bytes, 100 * kGiB), 3u);
-    EXPECT_EQ(devices_needed({}, kGiB), 0u);
 }
 
 // A card ten times as fast as the processor, behind 20 GB/s.
@@ -122,7 +102,7 @@ TEST(DeviceOutlook, ASecondCardIsUsedWhereTheFirstIsTooSmall) {
     EXPECT_EQ(both->room_bytes, 12 * kGiB);
     EXPECT_EQ(both->mode, PlanMode::kResident);
     EXPECT_LT(both->prediction.token_s, alone->prediction.token_s);
-    EXPECT_GT(both->prediction.token_s, kNextDeviceSeconds);
+    EXPECT_GT(both->prediction.token_s, kNextCardSeconds);
     EXPECT_EQ(scene.with(5 * kGiB)->device, "Vulkan0");  // what was named, one card has
     scene.machine.devices.back().free_bytes = 16 * kGiB;
     EXPECT_EQ(scene.with(0)->device, "Vulkan1");  // the larger one has room for all of it

@@ -1,0 +1,71 @@
+#include "placement/card_count.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace hypura::placement {
+namespace {
+
+// The whole model, or as many of its layers as were asked for.
+uint64_t wanted_bytes(const ModelDemand& demand, DeviceRequest request) {
+    request.room_bytes = UINT64_MAX;
+    request.with_experts = true;
+    return plan_devices(demand, request).used_bytes();
+}
+
+// More of them would hold nothing more.
+size_t cards_that_hold(std::span<const uint64_t> usable_bytes, uint64_t bytes) {
+    uint64_t room_bytes = 0;
+    for (size_t cards = 1; cards <= usable_bytes.size(); ++cards) {
+        room_bytes += usable_bytes[cards - 1];
+        if (room_bytes >= bytes) return cards;
+    }
+    return usable_bytes.size();
+}
+
+// For experts that cards with `room_bytes` lack. Infinite where a layer's stay with the processor.
+double seconds_for_experts(const ModelDemand& demand, DeviceRequest request, const BankRoom& room,
+                           const BankRates& rates) {
+    request.room_bytes = room.device_bytes;
+    request.with_experts = false;
+    const BankRoom left{plan_devices(demand, request).expert_room_bytes, room.most_bank_bytes, room.ram_bytes};
+    const std::vector<BankRequest> groups = bank_requests(demand);
+    const std::vector<uint32_t> slots = plan_banks(groups, left, rates);
+    if (std::ranges::contains(slots, 0U)) return std::numeric_limits<double>::infinity();
+    const BankForecast forecast = forecast_banks(groups, slots, left, rates);
+    return forecast.device_s + forecast.read_s;
+}
+
+}  // namespace
+
+std::vector<BankRequest> bank_requests(const ModelDemand& demand) {
+    std::vector<BankRequest> requests;
+    for (const ExpertLayer& layer : demand.experts)
+        requests.push_back({.expert_bytes = layer.expert_bytes,
+                            .matrix_bytes = layer.expert_bytes / std::max(layer.slices, 1U),
+                            .experts = layer.experts,
+                            .least_slots = static_cast<uint32_t>(demand.shape.experts_used)});
+    return requests;
+}
+
+size_t cards_to_use(const ModelDemand& demand, const DeviceRequest& request, std::span<const uint64_t> usable_bytes,
+                    const CardLimits& limits, const BankRates& rates) {
+    const uint64_t whole_bytes = wanted_bytes(demand, request);
+    const size_t most = cards_that_hold(usable_bytes, std::min(whole_bytes, limits.device_bytes));
+    if (demand.experts.empty() || request.gpu_layers) return most;
+    size_t best = most;
+    double least_s = std::numeric_limits<double>::infinity();
+    BankRoom room{.device_bytes = 0, .ram_bytes = limits.ram_bytes};
+    for (size_t cards = 1; cards <= most; ++cards) {
+        room.device_bytes = std::min(room.device_bytes + usable_bytes[cards - 1], limits.device_bytes);
+        const double experts_s =
+            room.device_bytes >= whole_bytes ? 0 : seconds_for_experts(demand, request, room, rates);
+        const double token_s = experts_s + kNextCardSeconds * static_cast<double>(cards - 1);
+        if (token_s >= least_s) continue;
+        least_s = token_s;
+        best = cards;
+    }
+    return best;
+}
+
+}  // namespace hypura::placement

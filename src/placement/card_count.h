@@ -1,0 +1,36 @@
+// How many of a machine's graphics cards a model is run on.
+//
+// Another card holds more of the model, and costs every token the way there. For a mixture both are known as seconds a
+// token: what is uploaded and read for experts that the cards lack (bank_plan.h), and kNextCardSeconds. What a dense
+// model's cards lack is computed by the processor, which costs more than any way.
+#pragma once
+
+#include "placement/bank_plan.h"
+#include "placement/device_plan.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace hypura::placement {
+
+// What a token takes longer for each card after the first: with two H200s and ggml's Vulkan backend 4 to 6 ms, and 5 ms
+// with stock llama.cpp (docs/devices.md).
+constexpr double kNextCardSeconds = 4e-3;
+
+struct CardLimits {
+    uint64_t device_bytes = UINT64_MAX;  // of all cards together, if less than they have
+    uint64_t ram_bytes = UINT64_MAX;     // of RAM slots beneath
+};
+
+// Of cards in the order in which they are preferred, with so many usable bytes each, the first so many: those with the
+// least seconds a token, and never more than hold the model or the limit. Of `request` the layers, context, batch and
+// cache count. 0: there is no card.
+size_t cards_to_use(const ModelDemand& demand, const DeviceRequest& request, std::span<const uint64_t> usable_bytes,
+                    const CardLimits& limits, const BankRates& rates);
+
+// The layers' routed experts.
+std::vector<BankRequest> bank_requests(const ModelDemand& demand);
+
+}  // namespace hypura::placement
