@@ -223,8 +223,9 @@ Status LlamaEngine::take_devices(const EngineOptions& options, const placement::
     std::vector<uint64_t> usable_bytes(cards.size());
     std::ranges::transform(cards, usable_bytes.begin(), usable_device_bytes);
     const placement::CardLimits limits{options.vram_bytes > 0 ? options.vram_bytes : UINT64_MAX, options.ram_bytes};
-    const size_t used =
-        placement::cards_to_use(demand, device_request(options), usable_bytes, limits, runtime_.bank_rates);
+    placement::DeviceRequest request = device_request(options);
+    request.with_experts = options.mode == Mode::kResident || options.mode == Mode::kMmap;
+    const size_t used = placement::cards_to_use(demand, request, usable_bytes, limits, runtime_.bank_rates);
     for (size_t unused = used; unused < cards.size(); ++unused) std::erase(runtime_.devices, cards[unused]);
     return {};
 }

@@ -52,7 +52,7 @@ size_t cards_to_use(const ModelDemand& demand, const DeviceRequest& request, std
                     const CardLimits& limits, const BankRates& rates) {
     const uint64_t whole_bytes = wanted_bytes(demand, request);
     const size_t most = cards_that_hold(usable_bytes, std::min(whole_bytes, limits.device_bytes));
-    if (demand.experts.empty() || request.gpu_layers) return most;
+    if (demand.experts.empty() || request.with_experts || request.gpu_layers) return most;
     size_t best = most;
     double least_s = std::numeric_limits<double>::infinity();
     BankRoom room{.device_bytes = 0, .ram_bytes = limits.ram_bytes};

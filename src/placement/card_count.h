@@ -1,8 +1,9 @@
 // How many of a machine's graphics cards a model is run on.
 //
-// Another card holds more of the model, and costs every token the way there. For a mixture both are known as seconds a
-// token: what is uploaded and read for experts that the cards lack (bank_plan.h), and kNextCardSeconds. What a dense
-// model's cards lack is computed by the processor, which costs more than any way.
+// Another card holds more of the model, and costs every token the way there. Where experts are streamed both are known
+// as seconds a token: what is uploaded and read for experts that the cards lack (bank_plan.h), and kNextCardSeconds.
+// What the cards lack of a dense model, or of one whose experts go with their layers, is computed by the processor,
+// which costs more than any way.
 #pragma once
 
 #include "placement/bank_plan.h"
@@ -25,8 +26,8 @@ struct CardLimits {
 };
 
 // Of cards in the order in which they are preferred, with so many usable bytes each, the first so many: those with the
-// least seconds a token, and never more than hold the model or the limit. Of `request` the layers, context, batch and
-// cache count. 0: there is no card.
+// least seconds a token, and never more than hold the model or the limit. Of `request` all counts but
+// its room. 0: there is no card.
 size_t cards_to_use(const ModelDemand& demand, const DeviceRequest& request, std::span<const uint64_t> usable_bytes,
                     const CardLimits& limits, const BankRates& rates);
 

@@ -98,7 +98,6 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
                                             const PlanRequest& request, const Plan& base, uint64_t room_bytes,
                                             std::optional<uint32_t> gpu_layers) {
     DeviceRequest wanted{.gpu_layers = gpu_layers,
-                         .with_experts = true,
                          .context_tokens = base.context_tokens,
                          .batch_tokens = base.batch_tokens,
                          .cache_type = base.cache_type};
@@ -108,6 +107,7 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
     if (cards.empty()) return std::nullopt;
     DeviceOutlook outlook{.device = names_of(cards), .room_bytes = room_bytes > 0 ? room_bytes : free_bytes_of(cards)};
     wanted.room_bytes = outlook.room_bytes;
+    wanted.with_experts = true;
     outlook.plan = plan_devices(demand, wanted);
     const bool holds_model = outlook.plan.holds_all && outlook.plan.used_bytes() <= outlook.room_bytes;
     BankForecast experts;

@@ -36,7 +36,7 @@ TEST_F(CardCount, AnotherOneOnlyForMuchMoreOfTheModel) {
     EXPECT_EQ(of({6700 * kMiB, 6700 * kMiB}), 1u);
     EXPECT_EQ(of({4600 * kMiB, 4600 * kMiB}), 2u);
     EXPECT_EQ(of({4000 * kMiB, 4000 * kMiB, 4000 * kMiB}), 2u);  // two hold 95 %
-    rates_ = {.upload_bytes_per_second = 6e9};  // a slow bus, and nothing ahead
+    rates_ = {.upload_bytes_per_second = 6e9};                   // a slow bus, and nothing ahead
     EXPECT_EQ(of({6700 * kMiB, 6700 * kMiB}), 2u);
 }
 
@@ -58,6 +58,11 @@ TEST_F(CardCount, ADenseModelTakesAllThatHoldMore) {
     EXPECT_EQ(of({4 * kGiB, 4 * kGiB, 4 * kGiB}), 2u);
     EXPECT_EQ(of({kGiB, kGiB}), 2u);
     EXPECT_EQ(of({8 * kGiB, 8 * kGiB}), 1u);
+}
+
+TEST_F(CardCount, ExpertsThatGoWithTheirLayersAreNoneThatCanBeUploaded) {
+    request_.with_experts = true;
+    EXPECT_EQ(of({6700 * kMiB, 6700 * kMiB}), 2u);
 }
 
 TEST_F(CardCount, LayersThatWereAskedForAreAllThatIsWanted) {
