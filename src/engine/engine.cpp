@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <format>
+#include <utility>
 
 namespace hypura::engine {
 namespace {
@@ -69,16 +70,6 @@ uint32_t default_context_tokens(const gguf::ModelShape& shape) {
     return static_cast<uint32_t>(shape.context_train == 0 ? kMost : std::min(shape.context_train, kMost));
 }
 
-// It decides how experts are shared out among layers. No profile is asked: it may be of another bus or none.
-void glance_at_upload_rate(Runtime& runtime) {
-    const auto local = std::ranges::find_if(runtime.devices,
-                                            [](ggml_backend_dev_t device) { return device_kind(device) != "remote"; });
-    if (local == runtime.devices.end()) return;
-    const UploadRate rate = upload_rate(*local);
-    if (rate.bytes_per_second > 0) runtime.bank_rates.upload_bytes_per_second = rate.bytes_per_second;
-    runtime.bank_rates.uploads_ahead = rate.writes_directly;
-}
-
 class LlamaEngine final : public Engine {
 public:
     Status open(const EngineOptions& options);
@@ -120,9 +111,11 @@ private:
     Status take_devices(const EngineOptions& options, const placement::ModelDemand& demand);
     Status decide_devices(const EngineOptions& options);
     void choose_device_mode(bool fits_whole);
+    void glance_at_upload_rate();
     void describe_devices(Report& report) const;
 
     uint64_t page_cache_bytes_ = 0;  // that mapped weights may take; 0: a budget was named
+    bool uploads_are_timed_ = false;
 
     Runtime runtime_;
 };
@@ -219,12 +212,12 @@ Status LlamaEngine::take_devices(const EngineOptions& options, const placement::
     HYPURA_ASSIGN(runtime_.devices, choose_devices(options));
     const std::vector<ggml_backend_dev_t> cards = cards_by_size(runtime_.devices);
     if (!options.devices.empty() || cards.size() < 2) return {};
-    glance_at_upload_rate(runtime_);
     std::vector<uint64_t> usable_bytes(cards.size());
     std::ranges::transform(cards, usable_bytes.begin(), usable_device_bytes);
     const placement::CardLimits limits{options.vram_bytes > 0 ? options.vram_bytes : UINT64_MAX, options.ram_bytes};
     placement::DeviceRequest request = device_request(options);
     request.with_experts = options.mode == Mode::kResident || options.mode == Mode::kMmap;
+    if (placement::cards_that_hold(demand, request, usable_bytes, limits) > 1) glance_at_upload_rate();
     const size_t used = placement::cards_to_use(demand, request, usable_bytes, limits, runtime_.bank_rates);
     for (size_t unused = used; unused < cards.size(); ++unused) std::erase(runtime_.devices, cards[unused]);
     return {};
@@ -246,7 +239,7 @@ Status LlamaEngine::decide_devices(const EngineOptions& options) {
     Report& report = runtime_.report;
     request.with_experts = report.mode != Mode::kStream;
     const bool shares_experts = !request.with_experts && runtime_.shape.experts > 0 && !fits_whole;
-    if (shares_experts) glance_at_upload_rate(runtime_);
+    if (shares_experts) glance_at_upload_rate();
     runtime_.device_plan = request.with_experts ? whole : plan_devices(demand, request);
     report.predicted_tokens_per_second = 0;  // rates of devices are not part of the prediction
     if (runtime_.device_plan.gpu_layers > 0) return {};
@@ -255,6 +248,18 @@ Status LlamaEngine::decide_devices(const EngineOptions& options) {
                     runtime_.file.parts[0].path, format_bytes(request.room_bytes));
     runtime_.devices.clear();
     return {};
+}
+
+// It decides how many cards are used, and how experts are shared out among layers. No profile is asked: it may be of
+// another bus or none.
+void LlamaEngine::glance_at_upload_rate() {
+    if (std::exchange(uploads_are_timed_, true)) return;
+    const auto local = std::ranges::find_if(runtime_.devices,
+                                            [](ggml_backend_dev_t device) { return device_kind(device) != "remote"; });
+    if (local == runtime_.devices.end()) return;
+    const UploadRate rate = upload_rate(*local);
+    if (rate.bytes_per_second > 0) runtime_.bank_rates.upload_bytes_per_second = rate.bytes_per_second;
+    runtime_.bank_rates.uploads_ahead = rate.writes_directly;
 }
 
 void LlamaEngine::choose_device_mode(bool fits_whole) {

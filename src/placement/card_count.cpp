@@ -13,16 +13,6 @@ uint64_t wanted_bytes(const ModelDemand& demand, DeviceRequest request) {
     return plan_devices(demand, request).used_bytes();
 }
 
-// More of them would hold nothing more.
-size_t cards_that_hold(std::span<const uint64_t> usable_bytes, uint64_t bytes) {
-    uint64_t room_bytes = 0;
-    for (size_t cards = 1; cards <= usable_bytes.size(); ++cards) {
-        room_bytes += usable_bytes[cards - 1];
-        if (room_bytes >= bytes) return cards;
-    }
-    return usable_bytes.size();
-}
-
 // For experts that cards with `room_bytes` lack. Infinite where a layer's stay with the processor.
 double seconds_for_experts(const ModelDemand& demand, DeviceRequest request, const BankRoom& room,
                            const BankRates& rates) {
@@ -48,11 +38,22 @@ std::vector<BankRequest> bank_requests(const ModelDemand& demand) {
     return requests;
 }
 
+size_t cards_that_hold(const ModelDemand& demand, const DeviceRequest& request, std::span<const uint64_t> usable_bytes,
+                       const CardLimits& limits) {
+    const uint64_t enough_bytes = std::min(wanted_bytes(demand, request), limits.device_bytes);
+    uint64_t room_bytes = 0;
+    for (size_t cards = 1; cards <= usable_bytes.size(); ++cards) {
+        room_bytes += usable_bytes[cards - 1];
+        if (room_bytes >= enough_bytes) return cards;
+    }
+    return usable_bytes.size();
+}
+
 size_t cards_to_use(const ModelDemand& demand, const DeviceRequest& request, std::span<const uint64_t> usable_bytes,
                     const CardLimits& limits, const BankRates& rates) {
-    const uint64_t whole_bytes = wanted_bytes(demand, request);
-    const size_t most = cards_that_hold(usable_bytes, std::min(whole_bytes, limits.device_bytes));
+    const size_t most = cards_that_hold(demand, request, usable_bytes, limits);
     if (demand.experts.empty() || request.with_experts || request.gpu_layers) return most;
+    const uint64_t whole_bytes = wanted_bytes(demand, request);
     size_t best = most;
     double least_s = std::numeric_limits<double>::infinity();
     BankRoom room{.device_bytes = 0, .ram_bytes = limits.ram_bytes};

@@ -25,8 +25,12 @@ struct CardLimits {
     uint64_t ram_bytes = UINT64_MAX;     // of RAM slots beneath
 };
 
-// Of cards in the order in which they are preferred, with so many usable bytes each, the first so many: those with the
-// least seconds a token, and never more than hold the model or the limit. Of `request` all counts but
+// Of cards in the order in which they are preferred, with so many usable bytes each, the fewest that hold the model or
+// the limit, else all: more of them would hold nothing more. 0: there is no card.
+size_t cards_that_hold(const ModelDemand& demand, const DeviceRequest& request, std::span<const uint64_t> usable_bytes,
+                       const CardLimits& limits);
+
+// Of these, the first so many that take the least seconds a token. Of `request` all counts but
 // its room. 0: there is no card.
 size_t cards_to_use(const ModelDemand& demand, const DeviceRequest& request, std::span<const uint64_t> usable_bytes,
                     const CardLimits& limits, const BankRates& rates);

@@ -24,8 +24,8 @@ struct DeviceOutlook {
     Prediction prediction;
 };
 
-// `base`: the plan without cards, whose memory the cards' misses fall back on. As few cards are used as have the
-// memory; their rates are taken to be those of the first. Nothing where the machine has no card with rates, or nothing
+// `base`: the plan without cards, whose memory the cards' misses fall back on. As many cards are used as card_count.h
+// says; their rates are taken to be those of the first. Nothing where the machine has no card with rates, or nothing
 // of the model fits `room_bytes` (0: what was free when the cards were measured).
 std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Machine& machine, const DiskProfile& disk,
                                             const PlanRequest& request, const Plan& base, uint64_t room_bytes,
