@@ -144,7 +144,7 @@ void add_memory_flags(CLI::App& command, EngineFlags& flags, const Environment& 
     command.add_option("--mode", flags.mode, "auto, resident, stream or mmap")->group(kMemoryGroup);
     command.add_option("--kv", flags.cache_type, "KV cache: f16; q8_0 and q4_0 are smaller and change results; auto")
         ->group(kMemoryGroup);
-    command.add_option("--batch", flags.batch_tokens, "most prompt tokens a pass")->group(kMemoryGroup);
+    command.add_option("--batch", flags.batch_tokens, kBatchHelp)->group(kMemoryGroup);
     command.add_option("--threads", flags.threads, "compute threads (0: the usable cores)")->group(kMemoryGroup);
     command.add_option("--io", flags.io, "auto, io_uring or pread")->group(kMemoryGroup);
     add_device_flags(command, flags);
@@ -176,7 +176,6 @@ Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64
     if (flags.devices != "auto") options.devices = split_at_commas(flags.devices);
     options.gpu_layers = flags.gpu_layers;
     options.rpc_servers = split_at_commas(flags.rpc_servers);
-    if (flags.batch_tokens == 0) return fail(ErrorCode::kInvalidArgument, "--batch: a pass needs at least one token");
     if (flags.threads > kMostThreads)
         return fail(ErrorCode::kInvalidArgument, "--threads: libggml takes at most {}", kMostThreads);
     options.model_path = flags.model_path;

@@ -110,7 +110,7 @@ std::string device_text(const PlanReport& report) {
         {"weights", outlook.plan.weights_bytes, std::format("{} layers, the output as one", outlook.plan.gpu_layers)},
         {"expert pool", outlook.bank_bytes, slots},
         {"KV cache", outlook.plan.cache_bytes, ""},
-        {"buffers", outlook.plan.compute_bytes, ""}};
+        {"buffers", outlook.plan.compute_bytes, std::format("passes of {} tokens", outlook.pass_tokens)}};
     std::erase_if(lines, [](const TierLine& tier) { return tier.bytes == 0; });
     for (const TierLine& tier : lines)
         text += std::format("  {:<12}{:>11}  {}{}{}\n", tier.label, format_bytes(tier.bytes), bar(tier.bytes, longest),
@@ -197,6 +197,7 @@ Json device_json(const PlanReport& report) {
             {"weight_bytes", outlook.plan.weights_bytes},
             {"cache_bytes", outlook.plan.cache_bytes},
             {"compute_bytes", outlook.plan.compute_bytes},
+            {"batch_tokens", outlook.pass_tokens},
             {"slot_bytes", outlook.bank_bytes},
             {"slots", outlook.bank_slots},
             {"slot_experts", outlook.bank_experts},

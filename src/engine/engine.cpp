@@ -7,6 +7,7 @@
 #include "engine/runtime.h"
 #include "hardware/memory.h"
 #include "placement/card_count.h"
+#include "placement/pass_size.h"
 
 #include <algorithm>
 #include <array>
@@ -109,12 +110,14 @@ private:
     Status decide_plan(EngineOptions& options);
     placement::DeviceRequest device_request(const EngineOptions& options) const;
     Status take_devices(const EngineOptions& options, const placement::ModelDemand& demand);
-    Status decide_devices(const EngineOptions& options);
+    Status decide_devices(EngineOptions& options);
     void choose_device_mode(bool fits_whole);
+    ggml_backend_dev_t local_device() const;
     void glance_at_upload_rate();
     void describe_devices(Report& report) const;
 
     uint64_t page_cache_bytes_ = 0;  // that mapped weights may take; 0: a budget was named
+    bool pass_size_is_free_ = false;
     bool uploads_are_timed_ = false;
 
     Runtime runtime_;
@@ -130,6 +133,8 @@ Status LlamaEngine::open(const EngineOptions& requested) {
     runtime_.shape = gguf::model_shape(runtime_.file);
     runtime_.report.model_bytes = runtime_.file.tensor_bytes;
     HYPURA_TRY(decide_budget(options));
+    pass_size_is_free_ = options.batch_tokens == 0;
+    if (pass_size_is_free_) options.batch_tokens = placement::kPassTokens;
     HYPURA_TRY(decide_plan(options));
     HYPURA_TRY(decide_devices(options));
     HYPURA_TRY(runtime_.report.mode == Mode::kStream ? open_streaming(runtime_, options)
@@ -225,7 +230,7 @@ Status LlamaEngine::take_devices(const EngineOptions& options, const placement::
 
 // Everything on the devices if it fits, and then libllama alone is best. Else what every token reads; experts are
 // streamed to what is left. Where experts are not streamed they go with their layers.
-Status LlamaEngine::decide_devices(const EngineOptions& options) {
+Status LlamaEngine::decide_devices(EngineOptions& options) {
     if (options.plain_reference) return {};
     const placement::ModelDemand demand = placement::model_demand(runtime_.file);
     HYPURA_TRY(take_devices(options, demand));
@@ -240,6 +245,9 @@ Status LlamaEngine::decide_devices(const EngineOptions& options) {
     request.with_experts = report.mode != Mode::kStream;
     const bool shares_experts = !request.with_experts && runtime_.shape.experts > 0 && !fits_whole;
     if (shares_experts) glance_at_upload_rate();
+    if (shares_experts && pass_size_is_free_ && local_device() != nullptr)
+        options.batch_tokens = request.batch_tokens =
+            placement::pass_tokens_beside_cards(demand, request, options.ram_bytes, runtime_.bank_rates);
     runtime_.device_plan = request.with_experts ? whole : plan_devices(demand, request);
     report.predicted_tokens_per_second = 0;  // rates of devices are not part of the prediction
     if (runtime_.device_plan.gpu_layers > 0) return {};
@@ -250,14 +258,19 @@ Status LlamaEngine::decide_devices(const EngineOptions& options) {
     return {};
 }
 
+// The first; null where all are other machines' memory, to which no expert comes token by token.
+ggml_backend_dev_t LlamaEngine::local_device() const {
+    const auto local = std::ranges::find_if(runtime_.devices,
+                                            [](ggml_backend_dev_t device) { return device_kind(device) != "remote"; });
+    return local == runtime_.devices.end() ? nullptr : *local;
+}
+
 // It decides how many cards are used, and how experts are shared out among layers. No profile is asked: it may be of
 // another bus or none.
 void LlamaEngine::glance_at_upload_rate() {
     if (std::exchange(uploads_are_timed_, true)) return;
-    const auto local = std::ranges::find_if(runtime_.devices,
-                                            [](ggml_backend_dev_t device) { return device_kind(device) != "remote"; });
-    if (local == runtime_.devices.end()) return;
-    const UploadRate rate = upload_rate(*local);
+    if (local_device() == nullptr) return;
+    const UploadRate rate = upload_rate(local_device());
     if (rate.bytes_per_second > 0) runtime_.bank_rates.upload_bytes_per_second = rate.bytes_per_second;
     runtime_.bank_rates.uploads_ahead = rate.writes_directly;
 }

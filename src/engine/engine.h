@@ -59,8 +59,9 @@ struct EngineOptions {
     uint32_t sequences = 1;       // that may run at once in a BatchEngine, 1 to 128
     uint32_t kept_prefixes = 0;   // at most 128 ended ones that stay in the KV cache beside the running ones, while
                                   // there is room; with 0 they stay until a new one takes their place
-    uint32_t batch_tokens = 512;  // most tokens a pass; lowered where a layer's experts would not fit the slots
-    uint32_t threads = 0;         // 0: usable cores
+    uint32_t batch_tokens = 0;  // most tokens a pass, 0: placement/pass_size.h decides; lowered where a layer's experts
+                                // would not fit the slots
+    uint32_t threads = 0;       // 0: usable cores
     // Graphics cards and the like by name (devices.h); empty: every graphics card there is; {"none"}: the processor
     // alone.
     std::vector<std::string> devices;

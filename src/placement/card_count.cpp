@@ -1,5 +1,7 @@
 #include "placement/card_count.h"
 
+#include "placement/expert_banks.h"
+
 #include <algorithm>
 #include <limits>
 
@@ -19,24 +21,12 @@ double seconds_for_experts(const ModelDemand& demand, DeviceRequest request, con
     request.room_bytes = room.device_bytes;
     request.with_experts = false;
     const BankRoom left{plan_devices(demand, request).expert_room_bytes, room.most_bank_bytes, room.ram_bytes};
-    const std::vector<BankRequest> groups = bank_requests(demand);
-    const std::vector<uint32_t> slots = plan_banks(groups, left, rates);
-    if (std::ranges::contains(slots, 0U)) return std::numeric_limits<double>::infinity();
-    const BankForecast forecast = forecast_banks(groups, slots, left, rates);
-    return forecast.device_s + forecast.read_s;
+    const ExpertBanks banks = plan_expert_banks(demand, left, rates);
+    if (std::ranges::contains(banks.slots, 0U)) return std::numeric_limits<double>::infinity();
+    return banks.token.device_s + banks.token.read_s;
 }
 
 }  // namespace
-
-std::vector<BankRequest> bank_requests(const ModelDemand& demand) {
-    std::vector<BankRequest> requests;
-    for (const ExpertLayer& layer : demand.experts)
-        requests.push_back({.expert_bytes = layer.expert_bytes,
-                            .matrix_bytes = layer.expert_bytes / std::max(layer.slices, 1U),
-                            .experts = layer.experts,
-                            .least_slots = static_cast<uint32_t>(demand.shape.experts_used)});
-    return requests;
-}
 
 size_t cards_that_hold(const ModelDemand& demand, const DeviceRequest& request, std::span<const uint64_t> usable_bytes,
                        const CardLimits& limits) {

@@ -12,7 +12,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 namespace hypura::placement {
 
@@ -34,8 +33,5 @@ size_t cards_that_hold(const ModelDemand& demand, const DeviceRequest& request, 
 // its room. 0: there is no card.
 size_t cards_to_use(const ModelDemand& demand, const DeviceRequest& request, std::span<const uint64_t> usable_bytes,
                     const CardLimits& limits, const BankRates& rates);
-
-// The layers' routed experts.
-std::vector<BankRequest> bank_requests(const ModelDemand& demand);
 
 }  // namespace hypura::placement

@@ -2,6 +2,8 @@
 
 #include "placement/bank_plan.h"
 #include "placement/card_count.h"
+#include "placement/expert_banks.h"
+#include "placement/pass_size.h"
 
 #include <algorithm>
 #include <functional>
@@ -68,18 +70,14 @@ uint64_t slot_bytes(const Plan& base, const ModelDemand& demand) {
 // What is missed of it goes into the outlook too.
 BankForecast share_out_banks(DeviceOutlook& outlook, const ModelDemand& demand, uint64_t ram_bytes,
                              const BankRates& rates) {
-    const std::vector<BankRequest> requests = bank_requests(demand);
-    for (const BankRequest& request : requests) outlook.bank_experts += request.experts;
     const BankRoom room{.device_bytes = outlook.plan.expert_room_bytes, .ram_bytes = ram_bytes};
-    const std::vector<uint32_t> slots = plan_banks(requests, room, rates);
-    for (size_t i = 0; i < slots.size(); ++i) {
-        outlook.bank_slots += slots[i];
-        outlook.bank_bytes += slots[i] * requests[i].expert_bytes;
-    }
-    const BankForecast forecast = forecast_banks(requests, slots, room, rates);
-    outlook.device_miss = forecast.uploaded;
-    outlook.disk_miss = forecast.read;
-    return forecast;
+    const ExpertBanks banks = plan_expert_banks(demand, room, rates);
+    for (const BankRequest& group : banks.groups) outlook.bank_experts += group.experts;
+    outlook.bank_slots = std::reduce(banks.slots.begin(), banks.slots.end());
+    outlook.bank_bytes = banks.slot_bytes();
+    outlook.device_miss = banks.token.uploaded;
+    outlook.disk_miss = banks.token.read;
+    return banks.token;
 }
 
 // Misses of the card are uploaded from RAM slots, and what those miss too is read; a layer with a miss waits for both.
@@ -114,10 +112,13 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
     if (!holds_model) {
         outlook.mode = PlanMode::kStream;
         wanted.with_experts = false;
+        if (request.batch_tokens == 0)
+            wanted.batch_tokens = pass_tokens_beside_cards(demand, wanted, limits.ram_bytes, rates);
         outlook.plan = plan_devices(demand, wanted);
         experts = share_out_banks(outlook, demand, limits.ram_bytes, rates);
     }
     if (outlook.plan.gpu_layers == 0) return std::nullopt;
+    outlook.pass_tokens = wanted.batch_tokens;
     const Machine computing = computing_on(machine, cards.front());
     const CostInputs costs{demand, computing, disk,
                            Workload{request.prompt_tokens, request.prompt_tokens, base.batch_tokens, request.routing},

@@ -16,7 +16,8 @@ struct DeviceOutlook {
     uint64_t room_bytes = 0;
     PlanMode mode = PlanMode::kResident;  // resident: all of the model; stream: experts come and go
     DevicePlan plan;
-    uint64_t bank_bytes = 0;  // device slots for experts
+    uint32_t pass_tokens = 0;  // most tokens a pass
+    uint64_t bank_bytes = 0;   // device slots for experts
     uint32_t bank_slots = 0;
     uint32_t bank_experts = 0;  // that these slots serve
     double device_miss = 0;     // share of expert demands that are uploaded

@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "placement/logits_rows.h"
+#include "placement/pass_size.h"
 #include "placement/tier_program.h"
 
 #include <algorithm>
@@ -41,10 +42,14 @@ class Attempt {
 public:
     Attempt(const ModelDemand& demand, const Machine& machine, const DiskProfile& disk, const PlanRequest& request,
             uint32_t context_tokens, CacheType type)
-        : demand_(demand), machine_(machine), disk_(disk), request_(request) {
+        : demand_(demand),
+          machine_(machine),
+          disk_(disk),
+          request_(request),
+          batch_tokens_(request.batch_tokens > 0 ? request.batch_tokens : kPassTokens) {
         plan_.context_tokens = context_tokens;
         plan_.cache_type = type;
-        plan_.batch_tokens = request.batch_tokens;
+        plan_.batch_tokens = batch_tokens_;
         plan_.cache_bytes = cache_size_bytes(demand, context_tokens, type);
         plan_.other_bytes = kProcessBytes;
         plan_.outlooks = {resident_outlook(), mmap_outlook(), stream_outlook()};
@@ -94,7 +99,7 @@ private:
     uint64_t mapped_bytes() const {
         if (request_.weights_bytes > 0) return request_.weights_bytes;
         if (request_.page_cache_bytes > 0) return request_.page_cache_bytes;
-        return request_.ram_bytes - std::min(request_.ram_bytes, beside_weights(request_.batch_tokens));
+        return request_.ram_bytes - std::min(request_.ram_bytes, beside_weights(batch_tokens_));
     }
 
     CostInputs inputs(uint32_t batch_tokens) const {
@@ -110,26 +115,26 @@ private:
     ModeOutlook resident_outlook() const {
         const bool by_weights = request_.weights_bytes > 0;
         ModeOutlook outlook{PlanMode::kResident};
-        outlook.needed_bytes = demand_.tensor_bytes + beside_weights(request_.batch_tokens);
+        outlook.needed_bytes = demand_.tensor_bytes + beside_weights(batch_tokens_);
         outlook.fits =
             by_weights ? demand_.tensor_bytes <= request_.weights_bytes : outlook.needed_bytes <= request_.ram_bytes;
-        if (outlook.fits) outlook.prediction = predict_resident(inputs(request_.batch_tokens));
+        if (outlook.fits) outlook.prediction = predict_resident(inputs(batch_tokens_));
         return outlook;
     }
 
     // The kernel takes mapped pages away again, so this works with next to nothing, however slowly.
     ModeOutlook mmap_outlook() const {
         ModeOutlook outlook{PlanMode::kMmap};
-        outlook.needed_bytes = beside_weights(request_.batch_tokens);
+        outlook.needed_bytes = beside_weights(batch_tokens_);
         outlook.fits = request_.weights_bytes > 0 || outlook.needed_bytes <= request_.ram_bytes;
-        if (outlook.fits) outlook.prediction = predict_mmap(inputs(request_.batch_tokens), mapped_bytes());
+        if (outlook.fits) outlook.prediction = predict_mmap(inputs(batch_tokens_), mapped_bytes());
         return outlook;
     }
 
     // As the engine does it: where a layer's experts would not fit, the batch is halved.
     ModeOutlook stream_outlook() {
         ModeOutlook outlook{PlanMode::kStream};
-        for (uint32_t batch_tokens = request_.batch_tokens;; batch_tokens = (batch_tokens + 1) / 2) {
+        for (uint32_t batch_tokens = batch_tokens_;; batch_tokens = (batch_tokens + 1) / 2) {
             problem_ = stream_problem(demand_, batch_tokens);
             const uint64_t beside = beside_weights(batch_tokens);
             outlook.needed_bytes = smallest_weights_bytes(problem_) + beside;
@@ -218,6 +223,7 @@ private:
     const Machine& machine_;
     const DiskProfile& disk_;
     const PlanRequest& request_;
+    uint32_t batch_tokens_;
     Plan plan_;
     StreamProblem problem_;
     StreamPlan layout_;
@@ -333,6 +339,11 @@ std::vector<WhatIf> what_if(const ModelDemand& demand, const Machine& machine, c
     PlanRequest shorter = plain;
     shorter.context_tokens = std::max(plan.context_tokens / 4, 1U);
     ask(std::format("a context of {} tokens", shorter.context_tokens), disk, shorter);
+    const uint32_t pass_tokens = 4 * kPassTokens;
+    if (plan.mode != PlanMode::kStream || request.batch_tokens > 0 || plan.context_tokens < pass_tokens) return answers;
+    PlanRequest larger_passes = plain;
+    larger_passes.batch_tokens = larger_passes.prompt_tokens = pass_tokens;
+    ask(std::format("long prompts with --batch {}", pass_tokens), disk, larger_passes);
     return answers;
 }
 

@@ -47,7 +47,8 @@ struct PlanRequest {
     uint64_t page_cache_bytes =
         0;                        // that mapped weights may take beside the budget; 0: they count as the process's own
     uint32_t context_tokens = 0;  // 0: the model's training context, at most 4096
-    uint32_t batch_tokens = 512;  // halved where a layer's experts would not fit
+    uint32_t batch_tokens = 0;    // most tokens a pass, 0: kPassTokens (pass_size.h); halved where a layer's experts
+                                // would not fit
     std::vector<CacheType> cache_types = {CacheType::kF16};  // allowed ones
     bool with_bound = false;                                 // also solve the tier programme (tens of milliseconds)
     uint32_t prompt_tokens = 512;                            // that the time to the first token is predicted for
@@ -105,7 +106,8 @@ struct WhatIf {
     std::string change;  // "4 GiB more memory"
     Plan plan;
 };
-// More memory, a disk twice as fast, a quarter of the context; those that cannot work are left out.
+// More memory, a disk twice as fast, a quarter of the context, larger passes of a streamed prompt; those that cannot
+// work are left out.
 std::vector<WhatIf> what_if(const ModelDemand& demand, const Machine& machine, const DiskProfile& disk,
                             const PlanRequest& request, const Plan& plan);
 

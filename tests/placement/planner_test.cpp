@@ -158,10 +158,21 @@ TEST(Planner, SaysWhatWouldChangeIt) {
     const Scene scene;
     const Plan plan = scene.plan();
     const auto answers = what_if(scene.demand, scene.machine, scene.disk, scene.request, plan);
-    ASSERT_EQ(answers.size(), 3u);
+    ASSERT_EQ(answers.size(), 4u);
     EXPECT_GT(answers[0].plan.prediction.decode_tokens_per_second(), plan.prediction.decode_tokens_per_second());
     EXPECT_GT(answers[1].plan.prediction.decode_tokens_per_second(), plan.prediction.decode_tokens_per_second());
     EXPECT_EQ(answers[2].plan.context_tokens, 1024u);
+    EXPECT_EQ(answers[3].plan.batch_tokens, 2048u);
+    EXPECT_GT(answers[3].plan.prediction.prefill_tokens_per_second, plan.prediction.prefill_tokens_per_second);
+    EXPECT_LT(answers[3].plan.pool_slots, plan.pool_slots);
+}
+
+TEST(Planner, PassesAreLibllamasOwnWhateverTheBudget) {
+    Scene scene;
+    for (const uint64_t ram_bytes : {3 * kGiB, 8 * kGiB, 32 * kGiB}) {
+        scene.request.ram_bytes = ram_bytes;
+        EXPECT_EQ(scene.plan().batch_tokens, 512u);
+    }
 }
 
 TEST(CostModel, DenseReadsHideArithmeticOrAreHiddenByIt) {

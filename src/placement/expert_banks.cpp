@@ -1,0 +1,39 @@
+#include "placement/expert_banks.h"
+
+#include <algorithm>
+
+namespace hypura::placement {
+namespace {
+
+std::vector<BankRequest> bank_requests(const ModelDemand& demand) {
+    std::vector<BankRequest> requests;
+    for (const ExpertLayer& layer : demand.experts)
+        requests.push_back({.expert_bytes = layer.expert_bytes,
+                            .matrix_bytes = layer.expert_bytes / std::max(layer.slices, 1U),
+                            .experts = layer.experts,
+                            .least_slots = static_cast<uint32_t>(demand.shape.experts_used)});
+    return requests;
+}
+
+}  // namespace
+
+uint64_t ExpertBanks::slot_bytes() const {
+    uint64_t bytes = 0;
+    for (size_t g = 0; g < groups.size(); ++g) bytes += slots[g] * groups[g].expert_bytes;
+    return bytes;
+}
+
+uint64_t ExpertBanks::absent_bytes() const {
+    uint64_t bytes = 0;
+    for (size_t g = 0; g < groups.size(); ++g) bytes += (groups[g].experts - slots[g]) * groups[g].expert_bytes;
+    return bytes;
+}
+
+ExpertBanks plan_expert_banks(const ModelDemand& demand, const BankRoom& room, const BankRates& rates) {
+    ExpertBanks banks{.groups = bank_requests(demand)};
+    banks.slots = plan_banks(banks.groups, room, rates);
+    banks.token = forecast_banks(banks.groups, banks.slots, room, rates);
+    return banks;
+}
+
+}  // namespace hypura::placement

@@ -1,0 +1,23 @@
+// A model's routed experts in the room that device_plan.h leaves on the cards.
+#pragma once
+
+#include "placement/bank_plan.h"
+#include "placement/model_demand.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace hypura::placement {
+
+struct ExpertBanks {
+    std::vector<BankRequest> groups;  // the layers that have experts
+    std::vector<uint32_t> slots;      // of each, on the cards
+    BankForecast token;               // what a token pays for the others
+
+    uint64_t slot_bytes() const;
+    uint64_t absent_bytes() const;  // of experts without a slot: what a pass of many tokens brings
+};
+
+ExpertBanks plan_expert_banks(const ModelDemand& demand, const BankRoom& room, const BankRates& rates);
+
+}  // namespace hypura::placement
