@@ -185,6 +185,7 @@ std::string summary_json(const engine::Report& report, const RunTotals& totals) 
     Json json = {{"mode", to_string(report.mode)},
                  {"reason", report.reason},
                  {"batch_tokens", report.batch_tokens},
+                 {"chunk_tokens", report.chunk_tokens},
                  {"context_tokens", report.context_tokens},
                  {"cache_type", report.cache_type},
                  {"predicted_tokens_per_second", report.predicted_tokens_per_second},

@@ -93,6 +93,7 @@ private:
     std::vector<Share> plan_pass();
     std::vector<Share> share_pass(bool embeddings) const;
     std::vector<Share> share_generation() const;
+    uint32_t chunk_tokens() const;
     std::vector<Share> share_embeddings() const;
     bool make_room(std::span<const Share> pass);
     void requeue_youngest();
@@ -335,10 +336,14 @@ std::vector<Share> LlamaBatch::share_generation() const {
         }
     }
     uint32_t limit = runtime_.report.batch_tokens - static_cast<uint32_t>(pass.size());
-    if (!pass.empty() && options_.prefill_chunk_tokens > 0) limit = std::min(limit, options_.prefill_chunk_tokens);
+    if (!pass.empty()) limit = std::min(limit, chunk_tokens());
     const std::vector<uint32_t> shares = share_out(wanted, limit);
     for (size_t i = 0; i < readers.size(); ++i) pass.push_back({readers[i].sequence, shares[i]});
     return pass;
+}
+
+uint32_t LlamaBatch::chunk_tokens() const {
+    return options_.prefill_chunk_tokens > 0 ? options_.prefill_chunk_tokens : runtime_.report.chunk_tokens;
 }
 
 // An encoder takes texts whole, the first that fit; a decoder takes parts of all of them.

@@ -55,9 +55,9 @@ namespace hypura::engine {
 using SequenceId = uint64_t;  // from 1; never used again within one BatchEngine
 
 struct BatchOptions {
-    // Most prompt tokens a pass while other sequences generate; 0: as many as a pass takes (Report::batch_tokens). A
-    // smaller chunk delays the others less, but reads streamed weights more often a prompt.
-    uint32_t prefill_chunk_tokens = 128;
+    // Most prompt tokens a pass while other sequences generate; 0: as many as Report::chunk_tokens says. A smaller
+    // chunk delays the others less, but reads streamed weights more often a prompt.
+    uint32_t prefill_chunk_tokens = 0;
     bool keep_prefixes = true;  // false: an ended sequence leaves the KV cache at once
 };
 

@@ -94,6 +94,7 @@ struct Report {
     uint64_t context_bytes = 0;              // KV cache and libllama's compute buffers; 0: not measured (plain modes)
     uint64_t ram_bytes = 0;                  // the budget that was applied; 0: none
     uint32_t batch_tokens = 0;               // after lowering
+    uint32_t chunk_tokens = 0;               // of a prompt a pass, while other sequences generate
     uint32_t sequences = 0;                  // that may run at once
     bool direct_io = false;
     std::string reader;  // "io_uring", "pread"; empty when nothing is streamed

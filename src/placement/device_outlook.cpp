@@ -105,6 +105,8 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
     if (cards.empty()) return std::nullopt;
     DeviceOutlook outlook{.device = names_of(cards), .room_bytes = room_bytes > 0 ? room_bytes : free_bytes_of(cards)};
     wanted.room_bytes = outlook.room_bytes;
+    if (request.batch_tokens == 0 && !demand.experts.empty())
+        wanted.batch_tokens = pass_tokens_with_cards(demand, wanted, limits.ram_bytes, rates);
     wanted.with_experts = true;
     outlook.plan = plan_devices(demand, wanted);
     const bool holds_model = outlook.plan.holds_all && outlook.plan.used_bytes() <= outlook.room_bytes;
@@ -112,8 +114,6 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
     if (!holds_model) {
         outlook.mode = PlanMode::kStream;
         wanted.with_experts = false;
-        if (request.batch_tokens == 0)
-            wanted.batch_tokens = pass_tokens_beside_cards(demand, wanted, limits.ram_bytes, rates);
         outlook.plan = plan_devices(demand, wanted);
         experts = share_out_banks(outlook, demand, limits.ram_bytes, rates);
     }

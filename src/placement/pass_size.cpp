@@ -3,6 +3,7 @@
 #include "placement/expert_banks.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace hypura::placement {
@@ -11,6 +12,9 @@ namespace {
 // A long question and its answer.
 constexpr uint32_t kPromptTokens = 2048;
 constexpr uint32_t kAnswerTokens = 256;
+
+constexpr uint32_t kFewestChunkTokens = 128;
+constexpr double kLongestWait = 1.5;  // over that of the fewest
 
 // A pass of many tokens names nearly every expert: all that the cards lack is uploaded, and what RAM lacks, too, is
 // read meanwhile.
@@ -21,33 +25,47 @@ double seconds_a_pass(const ExpertBanks& banks, uint64_t ram_bytes, const BankRa
                     static_cast<double>(unread_bytes) / rates.read_bytes_per_second);
 }
 
-double seconds_of_exchange(const ModelDemand& demand, const DevicePlan& plan, uint32_t pass_tokens, uint64_t ram_bytes,
+bool hold_all(const ModelDemand& demand, DeviceRequest request) {
+    request.with_experts = true;
+    const DevicePlan plan = plan_devices(demand, request);
+    return plan.holds_all && plan.used_bytes() <= request.room_bytes;
+}
+
+// Beyond what is the same for passes of any size.
+double seconds_of_exchange(const ModelDemand& demand, DeviceRequest request, uint64_t ram_bytes,
                            const BankRates& rates) {
-    const ExpertBanks banks =
-        plan_expert_banks(demand, {.device_bytes = plan.expert_room_bytes, .ram_bytes = ram_bytes}, rates);
+    if (hold_all(demand, request)) return 0;
+    request.with_experts = false;
+    const uint64_t device_bytes = plan_devices(demand, request).expert_room_bytes;
+    const ExpertBanks banks = plan_expert_banks(demand, {.device_bytes = device_bytes, .ram_bytes = ram_bytes}, rates);
     if (std::ranges::contains(banks.slots, 0U)) return std::numeric_limits<double>::infinity();
-    const double passes = static_cast<double>(kPromptTokens) / pass_tokens;
+    const double passes = static_cast<double>(kPromptTokens) / request.batch_tokens;
     return passes * seconds_a_pass(banks, ram_bytes, rates) +
            kAnswerTokens * (banks.token.device_s + banks.token.read_s);
 }
 
 }  // namespace
 
-uint32_t pass_tokens_beside_cards(const ModelDemand& demand, DeviceRequest request, uint64_t ram_bytes,
-                                  const BankRates& rates) {
-    request.with_experts = false;
+uint32_t pass_tokens_with_cards(const ModelDemand& demand, DeviceRequest request, uint64_t ram_bytes,
+                                const BankRates& rates) {
     uint32_t best = kPassTokens;
     double least_s = std::numeric_limits<double>::infinity();
     for (const uint32_t pass_tokens : {kPassTokens, 2 * kPassTokens, 4 * kPassTokens}) {
         if (pass_tokens > kPassTokens && pass_tokens > request.context_tokens) break;
         request.batch_tokens = pass_tokens;
-        const double seconds =
-            seconds_of_exchange(demand, plan_devices(demand, request), pass_tokens, ram_bytes, rates);
-        if (seconds >= least_s) continue;
+        const double seconds = seconds_of_exchange(demand, request, ram_bytes, rates);
+        if (seconds > least_s || std::isinf(seconds)) continue;
         least_s = seconds;
         best = pass_tokens;
     }
     return best;
+}
+
+uint32_t chunk_tokens(uint32_t pass_tokens, const std::function<double(uint32_t)>& pass_seconds) {
+    const double longest_s = kLongestWait * pass_seconds(kFewestChunkTokens);
+    uint32_t tokens = kFewestChunkTokens;
+    while (2 * tokens <= pass_tokens && pass_seconds(2 * tokens) <= longest_s) tokens *= 2;
+    return std::min(tokens, pass_tokens);
 }
 
 }  // namespace hypura::placement

@@ -76,6 +76,7 @@ public:
             fill_in_streaming();
         else
             plan_.resident_bytes = demand_.tensor_bytes;
+        plan_.chunk_tokens = chunk_tokens(plan_.batch_tokens, [this](uint32_t tokens) { return pass_seconds(tokens); });
         plan_.layers = layer_places();
     }
 
@@ -106,6 +107,21 @@ private:
         const Workload workload{request_.prompt_tokens, std::min(request_.prompt_tokens, plan_.context_tokens),
                                 batch_tokens, request_.routing};
         return {demand_, machine_, disk_, workload, cache_bytes_per_value(plan_.cache_type)};
+    }
+
+    // In the chosen mode.
+    double pass_seconds(uint32_t tokens) const {
+        CostInputs costs = inputs(tokens);
+        costs.workload.prompt_tokens = tokens;
+        switch (plan_.mode) {
+            case PlanMode::kResident:
+                return predict_resident(costs).first_token_s;
+            case PlanMode::kMmap:
+                return predict_mmap(costs, mapped_bytes()).first_token_s;
+            case PlanMode::kStream:
+                break;
+        }
+        return predict_stream(costs, problem_, layout_).first_token_s;
     }
 
     uint64_t beside_weights(uint32_t batch_tokens) const {

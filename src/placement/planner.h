@@ -48,7 +48,7 @@ struct PlanRequest {
         0;                        // that mapped weights may take beside the budget; 0: they count as the process's own
     uint32_t context_tokens = 0;  // 0: the model's training context, at most 4096
     uint32_t batch_tokens = 0;    // most tokens a pass, 0: kPassTokens (pass_size.h); halved where a layer's experts
-                                // would not fit
+                                  // would not fit
     std::vector<CacheType> cache_types = {CacheType::kF16};  // allowed ones
     bool with_bound = false;                                 // also solve the tier programme (tens of milliseconds)
     uint32_t prompt_tokens = 512;                            // that the time to the first token is predicted for
@@ -78,6 +78,7 @@ struct Plan {
     CacheType cache_type = CacheType::kF16;
     uint32_t context_tokens = 0;
     uint32_t batch_tokens = 0;
+    uint32_t chunk_tokens = 0;    // of a prompt a pass, while others generate
     uint64_t cache_bytes = 0;     // the KV cache
     uint64_t compute_bytes = 0;   // libllama's buffers
     uint64_t other_bytes = 0;     // the process itself

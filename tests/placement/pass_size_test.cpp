@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace hypura::placement {
 namespace {
 
@@ -12,7 +14,7 @@ class PassSize : public testing::Test {
 protected:
     uint32_t of(uint64_t room_bytes) {
         request_.room_bytes = room_bytes;
-        return pass_tokens_beside_cards(demand_, request_, ram_bytes_, rates_);
+        return pass_tokens_with_cards(demand_, request_, ram_bytes_, rates_);
     }
 
     ModelDemand demand_ =
@@ -42,11 +44,27 @@ TEST_F(PassSize, SmallWhereTheCardLacksLittle) {
     EXPECT_EQ(of(7500 * kMiB), 512u);
 }
 
+// Stock llama.cpp with all of it on the card: 16096 and 24399 tok/s with 512 and 2048.
+TEST_F(PassSize, LargeWhereTheCardHoldsAllTheSame) {
+    EXPECT_EQ(of(8300 * kMiB), 512u);
+    EXPECT_EQ(of(8400 * kMiB), 1024u);
+    EXPECT_EQ(of(80 * kGiB), 2048u);
+}
+
 TEST_F(PassSize, NeverMoreThanTheContext) {
     request_.context_tokens = 1024;
     EXPECT_EQ(of(4600 * kMiB), 1024u);
     request_.context_tokens = 300;
     EXPECT_EQ(of(4600 * kMiB), 512u);
+}
+
+// 4 ms of arithmetic a token beside 2 s of reading, and the other way round.
+TEST(ChunkTokens, AsManyAsBarelyLengthenAPassThatReads) {
+    EXPECT_EQ(chunk_tokens(2048, [](uint32_t tokens) { return 2 + 4e-3 * tokens; }), 256u);
+    EXPECT_EQ(chunk_tokens(2048, [](uint32_t tokens) { return std::max(2.0, 4e-3 * tokens); }), 512u);
+    EXPECT_EQ(chunk_tokens(512, [](uint32_t) { return 1; }), 512u);
+    EXPECT_EQ(chunk_tokens(512, [](uint32_t tokens) { return 1e-2 + 2e-2 * tokens; }), 128u);
+    EXPECT_EQ(chunk_tokens(16, [](uint32_t) { return 1; }), 16u);
 }
 
 }  // namespace

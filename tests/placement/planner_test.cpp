@@ -175,6 +175,20 @@ TEST(Planner, PassesAreLibllamasOwnWhateverTheBudget) {
     }
 }
 
+// Of a prompt beside sequences that generate.
+TEST(Planner, ChunksAreLongerWhereAPassMostlyReads) {
+    Scene scene;
+    scene.machine = assumed_machine(64, 64 * kGiB);
+    EXPECT_EQ(scene.plan().mode, PlanMode::kStream);
+    EXPECT_GT(scene.plan().chunk_tokens, 128u);
+    scene.machine = assumed_machine(2, 64 * kGiB);
+    EXPECT_EQ(scene.plan().chunk_tokens, 128u);
+    scene.machine = assumed_machine(64, 64 * kGiB);
+    scene.request.ram_bytes = 32 * kGiB;
+    EXPECT_EQ(scene.plan().mode, PlanMode::kResident);
+    EXPECT_EQ(scene.plan().chunk_tokens, 128u);
+}
+
 TEST(CostModel, DenseReadsHideArithmeticOrAreHiddenByIt) {
     Scene scene;
     scene.demand = preset("lab-dense-5g");
