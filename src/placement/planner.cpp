@@ -18,6 +18,7 @@ constexpr uint32_t kLeastContextTokens = 512;
 // The program with libllama and its backends, and what nobody announces beforehand.
 constexpr uint64_t kProcessBytes = 160 * kMiB;
 constexpr double kWorthWhile = 1.25;  // that much speed is worth a smaller context or a less exact cache
+constexpr double kNoticeable = 1.1;   // faster prompts, that larger passes are mentioned for
 constexpr double kTie = 1.03;         // predictions closer than that are taken as equal
 
 struct CacheTypeFacts {
@@ -281,6 +282,19 @@ std::vector<uint32_t> contexts_to_try(const ModelDemand& demand, const PlanReque
     return contexts;
 }
 
+// Of a streamed prompt, where nobody said how long they are: nothing where it would hardly be faster.
+std::optional<WhatIf> with_large_passes(const ModelDemand& demand, const Machine& machine, const DiskProfile& disk,
+                                        PlanRequest request, const Plan& plan) {
+    constexpr uint32_t kLargePassTokens = 4 * kPassTokens;
+    const bool is_open = plan.mode == PlanMode::kStream && request.batch_tokens == 0;
+    if (!is_open || plan.context_tokens < kLargePassTokens) return std::nullopt;
+    request.batch_tokens = request.prompt_tokens = kLargePassTokens;
+    auto changed = make_plan(demand, machine, disk, request);
+    const double least_rate = kNoticeable * plan.prediction.prefill_tokens_per_second;
+    if (!changed || changed->prediction.prefill_tokens_per_second < least_rate) return std::nullopt;
+    return WhatIf{std::format("long prompts, --batch {}", kLargePassTokens), *std::move(changed)};
+}
+
 }  // namespace
 
 std::string_view to_string(PlanMode mode) {
@@ -355,11 +369,7 @@ std::vector<WhatIf> what_if(const ModelDemand& demand, const Machine& machine, c
     PlanRequest shorter = plain;
     shorter.context_tokens = std::max(plan.context_tokens / 4, 1U);
     ask(std::format("a context of {} tokens", shorter.context_tokens), disk, shorter);
-    const uint32_t pass_tokens = 4 * kPassTokens;
-    if (plan.mode != PlanMode::kStream || request.batch_tokens > 0 || plan.context_tokens < pass_tokens) return answers;
-    PlanRequest larger_passes = plain;
-    larger_passes.batch_tokens = larger_passes.prompt_tokens = pass_tokens;
-    ask(std::format("long prompts with --batch {}", pass_tokens), disk, larger_passes);
+    if (auto answer = with_large_passes(demand, machine, disk, plain, plan)) answers.push_back(*std::move(answer));
     return answers;
 }
 

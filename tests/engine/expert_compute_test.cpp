@@ -8,9 +8,10 @@
 #include <array>
 #include <cstring>
 #include <filesystem>
-#include <iterator>
 #include <numeric>
 #include <random>
+#include <set>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -98,19 +99,23 @@ TEST_F(ExpertComputeTest, ManyRowsComeOutAsInOneCall) {
     EXPECT_EQ(values_of(node), expected);
 }
 
-size_t threads_of_the_process() {
-    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/task"), {}));
+std::set<std::string> threads_of_the_process() {
+    std::set<std::string> threads;
+    for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task"))
+        threads.insert(thread.path().filename());
+    return threads;
 }
 
-// How many threads a projection starts, and what it gives. On a thread of its own, for which no team waits yet.
+// How many threads a projection starts, and what it gives. On a thread of its own, for which no team waits yet. By
+// their numbers, since threads of earlier teams may be ending meanwhile.
 size_t threads_started(const ggml_tensor* weight, const std::vector<float>& inputs, bool team_is_busy,
                        std::vector<float>& result) {
     size_t started = 0;
     std::thread([&] {
         ExpertCompute compute = ExpertCompute::create(3, team_is_busy).value();
-        const size_t before = threads_of_the_process();
+        const std::set<std::string> before = threads_of_the_process();
         const auto projected = compute.project(weight, inputs).value();
-        started = threads_of_the_process() - before;
+        for (const std::string& thread : threads_of_the_process()) started += before.contains(thread) ? 0 : 1;
         result.assign(projected.begin(), projected.end());
     }).join();
     return started;

@@ -155,7 +155,8 @@ TEST(Planner, NeverTakesALossyCacheThatWasNotAllowed) {
 }
 
 TEST(Planner, SaysWhatWouldChangeIt) {
-    const Scene scene;
+    Scene scene;
+    scene.machine = assumed_machine(64, 64 * kGiB);
     const Plan plan = scene.plan();
     const auto answers = what_if(scene.demand, scene.machine, scene.disk, scene.request, plan);
     ASSERT_EQ(answers.size(), 4u);
@@ -165,6 +166,12 @@ TEST(Planner, SaysWhatWouldChangeIt) {
     EXPECT_EQ(answers[3].plan.batch_tokens, 2048u);
     EXPECT_GT(answers[3].plan.prediction.prefill_tokens_per_second, plan.prediction.prefill_tokens_per_second);
     EXPECT_LT(answers[3].plan.pool_slots, plan.pool_slots);
+}
+
+TEST(Planner, SaysNothingOfLargerPassesWherePromptsAreBoundByArithmetic) {
+    Scene scene;
+    scene.machine = assumed_machine(2, 64 * kGiB);
+    EXPECT_EQ(what_if(scene.demand, scene.machine, scene.disk, scene.request, scene.plan()).size(), 3u);
 }
 
 TEST(Planner, PassesAreLibllamasOwnWhateverTheBudget) {
