@@ -43,7 +43,7 @@ struct EngineFlags {
 };
 
 inline constexpr const char* kBatchHelp =
-    "most prompt tokens a pass (0: 512, with experts that come to a card up to 2048)";
+    "most prompt tokens a pass (0: 512, of a mixture on graphics cards up to 2048)";
 
 // Predictions rest on the saved profile of `environment`.
 void add_engine_flags(CLI::App& command, EngineFlags& flags, const Environment& environment);

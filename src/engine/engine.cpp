@@ -201,7 +201,7 @@ Status LlamaEngine::decide_plan(EngineOptions& options) {
         report.predicted_tokens_per_second = plan->prediction.decode_tokens_per_second();
         options.context_tokens = plan->context_tokens;
     }
-    report.chunk_tokens = plan ? plan->chunk_tokens : placement::kPassTokens;
+    report.chunk_tokens = plan ? plan->chunk_tokens : placement::kChunkTokens;
     options.cache_types = {plan ? plan->cache_type : options.cache_types.front()};
     report.cache_type = placement::to_string(options.cache_types.front());
     return {};

@@ -15,15 +15,13 @@ uint64_t wanted_bytes(const ModelDemand& demand, DeviceRequest request) {
     return plan_devices(demand, request).used_bytes();
 }
 
-// For experts that cards with `room_bytes` lack. Infinite where a layer's stay with the processor.
+// A token's, for experts that cards with that room lack.
 double seconds_for_experts(const ModelDemand& demand, DeviceRequest request, const BankRoom& room,
                            const BankRates& rates) {
     request.room_bytes = room.device_bytes;
     request.with_experts = false;
     const BankRoom left{plan_devices(demand, request).expert_room_bytes, room.most_bank_bytes, room.ram_bytes};
-    const ExpertBanks banks = plan_expert_banks(demand, left, rates);
-    if (std::ranges::contains(banks.slots, 0U)) return std::numeric_limits<double>::infinity();
-    return banks.token.device_s + banks.token.read_s;
+    return plan_expert_banks(demand, left, rates).token_seconds();
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "placement/expert_banks.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace hypura::placement {
 namespace {
@@ -16,6 +17,11 @@ std::vector<BankRequest> bank_requests(const ModelDemand& demand) {
 }
 
 }  // namespace
+
+double ExpertBanks::token_seconds() const {
+    if (std::ranges::contains(slots, 0U)) return std::numeric_limits<double>::infinity();
+    return token.device_s + token.read_s;
+}
 
 uint64_t ExpertBanks::slot_bytes() const {
     uint64_t bytes = 0;

@@ -13,7 +13,6 @@ namespace {
 constexpr uint32_t kPromptTokens = 2048;
 constexpr uint32_t kAnswerTokens = 256;
 
-constexpr uint32_t kFewestChunkTokens = 128;
 constexpr double kLongestWait = 1.5;  // over that of the fewest
 
 // A pass of many tokens names nearly every expert: all that the cards lack is uploaded, and what RAM lacks, too, is
@@ -38,10 +37,8 @@ double seconds_of_exchange(const ModelDemand& demand, DeviceRequest request, uin
     request.with_experts = false;
     const uint64_t device_bytes = plan_devices(demand, request).expert_room_bytes;
     const ExpertBanks banks = plan_expert_banks(demand, {.device_bytes = device_bytes, .ram_bytes = ram_bytes}, rates);
-    if (std::ranges::contains(banks.slots, 0U)) return std::numeric_limits<double>::infinity();
     const double passes = static_cast<double>(kPromptTokens) / request.batch_tokens;
-    return passes * seconds_a_pass(banks, ram_bytes, rates) +
-           kAnswerTokens * (banks.token.device_s + banks.token.read_s);
+    return passes * seconds_a_pass(banks, ram_bytes, rates) + kAnswerTokens * banks.token_seconds();
 }
 
 }  // namespace
@@ -62,8 +59,8 @@ uint32_t pass_tokens_with_cards(const ModelDemand& demand, DeviceRequest request
 }
 
 uint32_t chunk_tokens(uint32_t pass_tokens, const std::function<double(uint32_t)>& pass_seconds) {
-    const double longest_s = kLongestWait * pass_seconds(kFewestChunkTokens);
-    uint32_t tokens = kFewestChunkTokens;
+    const double longest_s = kLongestWait * pass_seconds(kChunkTokens);
+    uint32_t tokens = kChunkTokens;
     while (2 * tokens <= pass_tokens && pass_seconds(2 * tokens) <= longest_s) tokens *= 2;
     return std::min(tokens, pass_tokens);
 }

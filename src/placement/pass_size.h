@@ -16,6 +16,7 @@
 namespace hypura::placement {
 
 constexpr uint32_t kPassTokens = 512;
+constexpr uint32_t kChunkTokens = 128;  // of a prompt a pass, at least, while other sequences generate
 
 // Of a mixture with cards, 512, 1024 or 2048, but no more than the context. If the cards hold all of it, the most with
 // which they still do. Else experts come to them, and it is the number with which a prompt of 2048 tokens and an answer

@@ -50,6 +50,14 @@ expect "$(field "$folder/stats.json" devices.demands) == 0" "nothing is left to 
 expect_same_answer "Tell me a short story about a brave fox named Mia." 5MiB
 expect "$(field "$folder/stats.json" devices.slot_bytes) == 0" "no room for experts"
 
+# Passes: libllama's 512 on the processor, longer ones with a card that has room for their buffers.
+pass_tokens() {
+    "$hypura" run "$model" -p hi -n 1 --temp 0 -q --ctx 1024 --mode stream --stats "$folder/stats.json" "$@" >"$folder/hi"
+    field "$folder/stats.json" batch_tokens
+}
+expect "$(pass_tokens --device none) == 512" "passes on the processor"
+expect "$(pass_tokens --device "$device" --vram 200MiB) == 1024" "passes with a card that holds all"
+
 # Two cards: the same driver twice. Experts of either come and go; all of them in two banks; and what one card can hold
 # alone, one card holds.
 names() { python3 -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["devices"]["names"]))' "$1"; }
