@@ -40,7 +40,8 @@ void commit_all(const std::stop_token& stop, const std::vector<std::span<std::by
 BackgroundCommit::BackgroundCommit(std::vector<std::span<std::byte>> pieces) {
     try {
         thread_ = std::jthread([pieces = std::move(pieces)](const std::stop_token& stop) { commit_all(stop, pieces); });
-    } catch (const std::system_error&) {  // a limit on threads: only time is lost
+    } catch (const std::system_error&) {
+        thread_ = {};  // a limit on threads: only time is lost
     }
 }
 

@@ -37,6 +37,7 @@ std::vector<DeviceWriter::Load> UploadAhead::choose() {
     find_absent();
     find_slots();
     std::vector<DeviceWriter::Load> loads;
+    loads.reserve(candidates_.size());
     for (const Candidate& candidate : candidates_) loads.push_back(load_of(candidate));
     return loads;
 }

@@ -87,6 +87,7 @@ BankForecast forecast(std::span<const BankRequest> groups, std::span<const uint3
 std::vector<bool> choose_whole(size_t groups, size_t whole) {
     const auto chosen_before = [&](size_t g) { return (g * whole + groups - 1) / groups; };
     std::vector<bool> chosen;
+    chosen.reserve(groups);
     for (size_t g = 0; g < groups; ++g) chosen.push_back(chosen_before(g + 1) > chosen_before(g));
     return chosen;
 }

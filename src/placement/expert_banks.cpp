@@ -8,6 +8,7 @@ namespace {
 
 std::vector<BankRequest> bank_requests(const ModelDemand& demand) {
     std::vector<BankRequest> requests;
+    requests.reserve(demand.experts.size());
     for (const ExpertLayer& layer : demand.experts)
         requests.push_back({.expert_bytes = layer.expert_bytes,
                             .matrix_bytes = layer.expert_bytes / std::max(layer.slices, 1U),

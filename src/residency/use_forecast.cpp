@@ -38,9 +38,11 @@ template <size_t kCells>
 std::array<float, kCells> all_first_guesses() {
     constexpr size_t kMeans = UseTable::kMeans;
     std::array<float, kCells> guesses{};
-    for (size_t cell = 0; cell < kCells; ++cell)
-        guesses[cell] = first_guess(static_cast<float>(cell / (kMeans * kMeans)),
-                                    static_cast<float>(cell / kMeans % kMeans), static_cast<float>(cell % kMeans));
+    for (size_t cell = 0; cell < kCells; ++cell) {
+        const size_t chosen = cell / (kMeans * kMeans), recent = cell / kMeans % kMeans, lasting = cell % kMeans;
+        guesses[cell] =
+            first_guess(static_cast<float>(chosen), static_cast<float>(recent), static_cast<float>(lasting));
+    }
     return guesses;
 }
 
