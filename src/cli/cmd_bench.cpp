@@ -86,7 +86,7 @@ std::vector<std::string> child_arguments(const EngineFlags& flags, const BenchCa
     add_option(arguments, "--gpu-layers", flags.gpu_layers ? std::to_string(*flags.gpu_layers) : "");
     add_option(arguments, "--rpc", flags.rpc_servers);
     add_option(arguments, "--ctx", std::to_string(context));
-    add_option(arguments, "--batch", flags.batch_tokens > 0 ? std::to_string(flags.batch_tokens) : "");
+    add_option(arguments, "--batch", flags.batch_tokens ? std::to_string(*flags.batch_tokens) : "");
     add_option(arguments, "--threads", std::to_string(flags.threads));
     return arguments;
 }

@@ -64,7 +64,7 @@ void add_work_flags(CLI::App& command, WorkFlags& flags) {
     command.add_option("--mode", flags.mode, "auto, resident, stream or mmap");
     command.add_option("--ctx", flags.context_tokens, "tokens of context (0: the model's, at most 4096)");
     command.add_option("--kv", flags.cache_type, "KV cache: f16; q8_0 and q4_0 are smaller and change results; auto");
-    command.add_option("--batch", flags.batch_tokens, kBatchHelp);
+    command.add_option("--batch", flags.batch_tokens, kBatchHelp)->check(CLI::PositiveNumber);
     command.add_option("--device", flags.device, "auto: with the graphics card, if it was measured; none")
         ->check(CLI::IsMember({"auto", "none"}));
     command.add_option("--vram", flags.vram, "memory of the card: 8GiB, or auto");

@@ -176,11 +176,12 @@ Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64
     if (flags.devices != "auto") options.devices = split_at_commas(flags.devices);
     options.gpu_layers = flags.gpu_layers;
     options.rpc_servers = split_at_commas(flags.rpc_servers);
+    if (flags.batch_tokens == 0U) return fail(ErrorCode::kInvalidArgument, "--batch: a pass needs at least one token");
     if (flags.threads > kMostThreads)
         return fail(ErrorCode::kInvalidArgument, "--threads: libggml takes at most {}", kMostThreads);
     options.model_path = flags.model_path;
     options.context_tokens = flags.context_tokens;
-    options.batch_tokens = flags.batch_tokens;
+    options.batch_tokens = flags.batch_tokens.value_or(0);
     options.threads = flags.threads;
     options.profile_file = flags.profile_file;
     return options;

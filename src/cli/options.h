@@ -34,7 +34,7 @@ struct EngineFlags {
     std::string cache_type = "f16";
     std::string profile_file;  // set by add_engine_flags
     uint32_t context_tokens = 0;
-    uint32_t batch_tokens = 0;
+    std::optional<uint32_t> batch_tokens;
     uint32_t threads = 0;
     std::string devices = "auto";  // names between commas, "auto" or "none"
     std::string vram = "auto";
@@ -43,7 +43,7 @@ struct EngineFlags {
 };
 
 inline constexpr const char* kBatchHelp =
-    "most prompt tokens a pass (0: 512, of a mixture on graphics cards up to 2048)";
+    "most prompt tokens a pass (default: 512, of a mixture on graphics cards up to 2048)";
 
 // Predictions rest on the saved profile of `environment`.
 void add_engine_flags(CLI::App& command, EngineFlags& flags, const Environment& environment);

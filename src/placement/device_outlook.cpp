@@ -107,16 +107,12 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
     wanted.room_bytes = outlook.room_bytes;
     if (request.batch_tokens == 0 && !demand.experts.empty())
         wanted.batch_tokens = pass_tokens_with_cards(demand, wanted, limits.ram_bytes, rates);
-    wanted.with_experts = true;
+    const bool holds_model = holds_whole_model(demand, wanted);
+    wanted.with_experts = holds_model;
     outlook.plan = plan_devices(demand, wanted);
-    const bool holds_model = outlook.plan.holds_all && outlook.plan.used_bytes() <= outlook.room_bytes;
+    outlook.mode = holds_model ? PlanMode::kResident : PlanMode::kStream;
     BankForecast experts;
-    if (!holds_model) {
-        outlook.mode = PlanMode::kStream;
-        wanted.with_experts = false;
-        outlook.plan = plan_devices(demand, wanted);
-        experts = share_out_banks(outlook, demand, limits.ram_bytes, rates);
-    }
+    if (!holds_model) experts = share_out_banks(outlook, demand, limits.ram_bytes, rates);
     if (outlook.plan.gpu_layers == 0) return std::nullopt;
     outlook.pass_tokens = wanted.batch_tokens;
     const Machine computing = computing_on(machine, cards.front());

@@ -50,4 +50,10 @@ DevicePlan plan_devices(const ModelDemand& demand, const DeviceRequest& request)
     return plan;
 }
 
+bool holds_whole_model(const ModelDemand& demand, DeviceRequest request) {
+    request.with_experts = true;
+    const DevicePlan plan = plan_devices(demand, request);
+    return plan.holds_all && plan.used_bytes() <= request.room_bytes;
+}
+
 }  // namespace hypura::placement

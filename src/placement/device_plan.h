@@ -34,4 +34,7 @@ struct DevicePlan {
 
 DevicePlan plan_devices(const ModelDemand& demand, const DeviceRequest& request);
 
+// Whether the devices have room for the whole model with its experts, keys, values and buffers.
+bool holds_whole_model(const ModelDemand& demand, DeviceRequest request);
+
 }  // namespace hypura::placement

@@ -24,16 +24,10 @@ double seconds_a_pass(const ExpertBanks& banks, uint64_t ram_bytes, const BankRa
                     static_cast<double>(unread_bytes) / rates.read_bytes_per_second);
 }
 
-bool hold_all(const ModelDemand& demand, DeviceRequest request) {
-    request.with_experts = true;
-    const DevicePlan plan = plan_devices(demand, request);
-    return plan.holds_all && plan.used_bytes() <= request.room_bytes;
-}
-
 // Beyond what is the same for passes of any size.
 double seconds_of_exchange(const ModelDemand& demand, DeviceRequest request, uint64_t ram_bytes,
                            const BankRates& rates) {
-    if (hold_all(demand, request)) return 0;
+    if (holds_whole_model(demand, request)) return 0;
     request.with_experts = false;
     const uint64_t device_bytes = plan_devices(demand, request).expert_room_bytes;
     const ExpertBanks banks = plan_expert_banks(demand, {.device_bytes = device_bytes, .ram_bytes = ram_bytes}, rates);

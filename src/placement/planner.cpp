@@ -110,19 +110,23 @@ private:
         return {demand_, machine_, disk_, workload, cache_bytes_per_value(plan_.cache_type)};
     }
 
+    Prediction predict(PlanMode mode, const CostInputs& costs) const {
+        switch (mode) {
+            case PlanMode::kResident:
+                return predict_resident(costs);
+            case PlanMode::kMmap:
+                return predict_mmap(costs, mapped_bytes());
+            case PlanMode::kStream:
+                break;
+        }
+        return predict_stream(costs, problem_, layout_);
+    }
+
     // In the chosen mode.
     double pass_seconds(uint32_t tokens) const {
         CostInputs costs = inputs(tokens);
         costs.workload.prompt_tokens = tokens;
-        switch (plan_.mode) {
-            case PlanMode::kResident:
-                return predict_resident(costs).first_token_s;
-            case PlanMode::kMmap:
-                return predict_mmap(costs, mapped_bytes()).first_token_s;
-            case PlanMode::kStream:
-                break;
-        }
-        return predict_stream(costs, problem_, layout_).first_token_s;
+        return predict(plan_.mode, costs).first_token_s;
     }
 
     uint64_t beside_weights(uint32_t batch_tokens) const {
@@ -135,7 +139,7 @@ private:
         outlook.needed_bytes = demand_.tensor_bytes + beside_weights(batch_tokens_);
         outlook.fits =
             by_weights ? demand_.tensor_bytes <= request_.weights_bytes : outlook.needed_bytes <= request_.ram_bytes;
-        if (outlook.fits) outlook.prediction = predict_resident(inputs(batch_tokens_));
+        if (outlook.fits) outlook.prediction = predict(outlook.mode, inputs(batch_tokens_));
         return outlook;
     }
 
@@ -144,7 +148,7 @@ private:
         ModeOutlook outlook{PlanMode::kMmap};
         outlook.needed_bytes = beside_weights(batch_tokens_);
         outlook.fits = request_.weights_bytes > 0 || outlook.needed_bytes <= request_.ram_bytes;
-        if (outlook.fits) outlook.prediction = predict_mmap(inputs(batch_tokens_), mapped_bytes());
+        if (outlook.fits) outlook.prediction = predict(outlook.mode, inputs(batch_tokens_));
         return outlook;
     }
 
@@ -164,7 +168,7 @@ private:
         }
         if (!outlook.fits) return outlook;
         layout_ = plan_streaming(problem_).value_or(StreamPlan{});
-        outlook.prediction = predict_stream(inputs(stream_batch_tokens_), problem_, layout_);
+        outlook.prediction = predict(outlook.mode, inputs(stream_batch_tokens_));
         return outlook;
     }
 

@@ -63,6 +63,9 @@ TEST(EngineOptions, RefusesWhatMeansNothing) {
     EXPECT_EQ(error_of(flags_with(&EngineFlags::ram, "0")), ErrorCode::kInvalidArgument);
     EXPECT_EQ(error_of(flags_with(&EngineFlags::ram, "")), ErrorCode::kInvalidArgument);
     EXPECT_EQ(error_of(flags_with(&EngineFlags::fault, "x:eio")), ErrorCode::kInvalidArgument);
+    EngineFlags no_batch;
+    no_batch.batch_tokens = 0;
+    EXPECT_EQ(error_of(no_batch), ErrorCode::kInvalidArgument);
 }
 
 TEST(EngineOptions, ModesReadersAndFaults) {
