@@ -137,6 +137,7 @@ Json devices_json(const engine::Report& report) {
             {"hits", report.device_hits},
             {"brought_ahead", report.device_brought_ahead},
             {"uploaded_bytes", report.device_uploaded_bytes},
+            {"batches_staged", report.device_batches_staged},
             {"batches_in_pieces", report.device_batches_in_pieces}};
 }
 

@@ -30,9 +30,11 @@ std::string details(const engine::VerifyRun& run) {
         text += std::format("  evictions by layer: {}\n", compact_layers(run.report.evictions_by_layer));
     if (!run.report.devices.empty())
         text += std::format(
-            "  largest error {:.1e}; device slots: {} of {} demands hit, {} uploaded, {} batches in pieces\n",
+            "  largest error {:.1e}; device slots: {} of {} demands hit, {} uploaded, {} batches staged, {} in "
+            "pieces\n",
             run.largest_error, run.report.device_hits, run.report.device_demands,
-            format_bytes(run.report.device_uploaded_bytes), run.report.device_batches_in_pieces);
+            format_bytes(run.report.device_uploaded_bytes), run.report.device_batches_staged,
+            run.report.device_batches_in_pieces);
     for (const std::string& note : run.report.notes) text += std::format("  {}\n", note);
     return text;
 }
@@ -49,6 +51,7 @@ Json run_json(const engine::VerifyRun& run) {
                  {"device_demands", run.report.device_demands},
                  {"device_hits", run.report.device_hits},
                  {"device_uploaded_bytes", run.report.device_uploaded_bytes},
+                 {"device_batches_staged", run.report.device_batches_staged},
                  {"device_batches_in_pieces", run.report.device_batches_in_pieces},
                  {"demands", run.report.demands},
                  {"hits", run.report.hits},

@@ -83,6 +83,18 @@ bool DeviceBank::assign(std::span<const uint32_t> distinct) {
     return true;
 }
 
+void DeviceBank::assign_free(std::span<const uint32_t> distinct) {
+    arrivals_.clear();
+    uint32_t slot = 0;
+    for (const uint32_t expert : distinct) {
+        if (slot_of_[expert] >= 0) continue;
+        while (slot < slots() && expert_in_[slot] >= 0) ++slot;
+        if (slot == slots()) return;
+        put(expert, slot);
+        arrivals_.push_back({expert, slot});
+    }
+}
+
 void DeviceBank::put(uint32_t expert, uint32_t slot) {
     vacate(slot);
     expert_in_[slot] = static_cast<int32_t>(expert);
@@ -118,10 +130,11 @@ void DeviceBank::list_coldest(std::vector<uint32_t>& slots) const {
     std::ranges::sort(slots, {}, [this](uint32_t slot) { return heat_in(slot); });
 }
 
-ggml_tensor* DeviceBank::fill_index(const ggml_tensor* ids, std::span<const int32_t> experts) {
+ggml_tensor* DeviceBank::fill_index(const ggml_tensor* ids, std::span<const int32_t> experts,
+                                    std::span<const int32_t> matrix_of) {
     index_values_.resize(experts.size());
     std::ranges::transform(experts, index_values_.begin(),
-                           [&](int32_t expert) { return slot_of_[static_cast<size_t>(expert)]; });
+                           [&](int32_t expert) { return matrix_of[static_cast<size_t>(expert)]; });
     ggml_tensor& index = *index_;
     index.ne[0] = ids->ne[0];
     index.ne[1] = ids->ne[1];

@@ -12,6 +12,7 @@
 #include "engine/device_writer.h"
 #include "engine/stream_layout.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -19,6 +20,8 @@
 #include <vector>
 
 namespace hypura::engine {
+
+class BatchStaging;
 
 class DeviceBank {
 public:
@@ -28,7 +31,9 @@ public:
 
     DeviceStream& stream() const { return *stream_; }
     uint32_t slots() const { return static_cast<uint32_t>(expert_in_.size()); }
-    bool is_whole() const { return slots() == slot_of_.size(); }  // of all experts
+    uint32_t experts() const { return static_cast<uint32_t>(slot_of_.size()); }
+    bool is_whole() const { return slots() == experts(); }
+    bool has_free_slots() const { return std::ranges::contains(expert_in_, -1); }
     uint64_t bytes() const;
 
     struct Arrival {
@@ -39,7 +44,10 @@ public:
     // nothing changes, where there are more of them than slots.
     bool assign(std::span<const uint32_t> distinct);
     std::span<const Arrival> arrivals() const { return arrivals_; }
-    // The arrivals of the last assign() did not come: forget them.
+    // Of more experts than there are slots: gives free slots to those that come first in `distinct`; arrivals() are
+    // these. Nothing is evicted.
+    void assign_free(std::span<const uint32_t> distinct);
+    // The arrivals of the last assignment did not come: forget them.
     void undo_arrivals();
 
     int32_t slot_of(uint32_t expert) const { return slot_of_[expert]; }  // -1: not on the device
@@ -60,7 +68,16 @@ public:
 
     // The index tensor, shaped like `ids`, with the slots of `experts`: what MUL_MAT_ID reads instead of the router's
     // ids.
-    ggml_tensor* fill_index(const ggml_tensor* ids, std::span<const int32_t> experts);
+    ggml_tensor* fill_index(const ggml_tensor* ids, std::span<const int32_t> experts) {
+        return fill_index(ids, experts, slot_of_);
+    }
+    // The same for matrices that lie elsewhere: `matrix_of` every expert.
+    ggml_tensor* fill_index(const ggml_tensor* ids, std::span<const int32_t> experts,
+                            std::span<const int32_t> matrix_of);
+
+    // Where batches are put together that name more experts than there are slots; null: nowhere.
+    void stage_batches_in(BatchStaging* staging) { staging_ = staging; }
+    BatchStaging* staging() const { return staging_; }
 
 private:
     struct Part {
@@ -77,6 +94,7 @@ private:
     void put(uint32_t expert, uint32_t slot);
 
     DeviceStream* stream_;
+    BatchStaging* staging_ = nullptr;
     std::vector<Part> parts_;
     BufferHandle index_buffer_;
     GgmlContextHandle index_context_;

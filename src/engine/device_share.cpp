@@ -13,7 +13,6 @@ namespace {
 
 // Vulkan reaches 4 GiB behind one tensor; pools of 4.2 GiB died.
 constexpr uint64_t kMostBankBytes = 4 * kGiB - 16 * kMiB;
-constexpr uint64_t kMostStagingBytes = 256 * kMiB;
 constexpr uint64_t kPinnedPieceBytes = kGiB;  // drivers refuse pieces of several GiB
 
 ggml_backend_dev_t device_of(const ggml_tensor* tensor) {
@@ -59,23 +58,6 @@ placement::BankRequest request_of(const ExpertGroupLayout& group, uint32_t exper
     return request;
 }
 
-uint64_t total_bytes(const std::vector<placement::BankRequest>& requests) {
-    uint64_t bytes = 0;
-    for (const placement::BankRequest& request : requests) bytes += request.expert_bytes * request.experts;
-    return bytes;
-}
-
-uint64_t staging_bytes(const std::vector<placement::BankRequest>& requests, uint64_t room_bytes) {
-    if (total_bytes(requests) <= room_bytes) return 0;
-    uint64_t matrix_bytes = 0;
-    uint64_t layer_bytes = 0;  // of one part: more never passes through at once
-    for (const placement::BankRequest& request : requests) {
-        matrix_bytes = std::max(matrix_bytes, request.matrix_bytes);
-        layer_bytes = std::max(layer_bytes, request.matrix_bytes * request.experts);
-    }
-    return std::max(matrix_bytes, std::min({kMostStagingBytes, layer_bytes, room_bytes / 16}));
-}
-
 // One token's experts in every layer.
 uint64_t smallest_room(const std::vector<placement::BankRequest>& requests) {
     uint64_t bytes = 0;
@@ -83,32 +65,11 @@ uint64_t smallest_room(const std::vector<placement::BankRequest>& requests) {
     return bytes;
 }
 
-struct Sharing {
-    std::vector<uint32_t> slots;
-    uint64_t staging_bytes = 0;
-};
-
-bool come_and_go(const std::vector<placement::BankRequest>& requests, const std::vector<uint32_t>& slots) {
-    for (size_t i = 0; i < slots.size(); ++i)
-        if (slots[i] > 0 && slots[i] < requests[i].experts) return true;
-    return false;
-}
-
-// Staging memory is set aside only where experts come and go.
-Sharing share_out_room(const std::vector<placement::BankRequest>& requests, placement::BankRoom room,
-                       const placement::BankRates& rates) {
-    const uint64_t staging = staging_bytes(requests, room.device_bytes);
-    room.device_bytes -= std::min(room.device_bytes, staging);
-    std::vector<uint32_t> slots = placement::plan_banks(requests, room, rates);
-    const bool stages = come_and_go(requests, slots);
-    return {std::move(slots), stages ? staging : 0};
-}
-
 // As few slots as can work at all, so that `verify` sees every path.
-Sharing share_out_least(const std::vector<placement::BankRequest>& requests, placement::BankRoom room,
-                        const placement::BankRates& rates) {
+placement::StagedBanks plan_least(const std::vector<placement::BankRequest>& requests, placement::BankRoom room,
+                                  const placement::BankRates& rates) {
     room.device_bytes = smallest_room(requests);
-    return {placement::plan_banks(requests, room, rates), staging_bytes(requests, room.device_bytes)};
+    return {placement::plan_banks(requests, room, rates), placement::plan_staging(requests, room.device_bytes)};
 }
 
 std::vector<DeviceShare::Bank> banks_without_slots(const StreamLayout& layout) {
@@ -145,13 +106,13 @@ DeviceShare share_out_devices(const Runtime& runtime, const EngineOptions& optio
         for (const DeviceShare::Bank& bank : banks | std::views::filter(is_here))
             requests.push_back(request_of(bank.group, experts_used, options.smallest_pool));
         const placement::BankRoom room{room_on(device, runtime, options, layout), kMostBankBytes, ram_bytes};
-        const Sharing sharing = device_kind(device) == "remote"
-                                    ? Sharing{placement::plan_whole_banks(requests, room), 0}
-                                : options.smallest_pool ? share_out_least(requests, room, runtime.bank_rates)
-                                                        : share_out_room(requests, room, runtime.bank_rates);
-        share.staging.push_back(sharing.staging_bytes);
+        const placement::StagedBanks planned =
+            device_kind(device) == "remote" ? placement::StagedBanks{placement::plan_whole_banks(requests, room), {}}
+            : options.smallest_pool         ? plan_least(requests, room, runtime.bank_rates)
+                                            : placement::plan_staged_banks(requests, room, runtime.bank_rates);
+        share.staging.push_back(planned.staging);
         size_t next = 0;
-        for (DeviceShare::Bank& bank : banks | std::views::filter(is_here)) bank.slots = sharing.slots[next++];
+        for (DeviceShare::Bank& bank : banks | std::views::filter(is_here)) bank.slots = planned.slots[next++];
     }
     take_whole_groups(std::move(banks), share, layout);
     return share;
@@ -159,15 +120,22 @@ DeviceShare share_out_devices(const Runtime& runtime, const EngineOptions& optio
 
 Result<std::vector<DeviceBank*>> make_banks(Runtime& runtime, const DeviceShare& share, StreamLayout& layout) {
     std::map<ggml_backend_dev_t, DeviceStream*> streams;
+    std::map<ggml_backend_dev_t, BatchStaging*> stagings;
+    const uint32_t writers = writer_threads(static_cast<uint32_t>(llama_n_threads(runtime.context.get())));
     for (size_t d = 0; d < runtime.devices.size(); ++d) {
-        HYPURA_ASSIGN(auto stream, DeviceStream::create(runtime.devices[d], share.staging[d]));
+        HYPURA_ASSIGN(auto stream, DeviceStream::create(runtime.devices[d], share.staging[d].piece_bytes));
         streams[runtime.devices[d]] = stream.get();
+        if (share.staging[d].part_bytes > 0) {
+            HYPURA_ASSIGN(auto staging, BatchStaging::create(*stream, share.staging[d].part_bytes, writers));
+            stagings[runtime.devices[d]] = runtime.stagings.emplace_back(std::move(staging)).get();
+        }
         runtime.device_streams.push_back(std::move(stream));
     }
     const auto make = [&](const DeviceShare::Bank& wanted) -> Result<DeviceBank*> {
         if (wanted.slots == 0) return nullptr;
         HYPURA_ASSIGN(auto bank,
                       DeviceBank::create(*streams.at(wanted.device), wanted.group, wanted.slots, share.most_ids));
+        bank->stage_batches_in(stagings[wanted.device]);
         return runtime.banks.emplace_back(std::move(bank)).get();
     };
     for (const DeviceShare::Bank& wanted : share.whole) {

@@ -16,10 +16,10 @@ struct DeviceShare {
         ggml_backend_dev_t device = nullptr;
         uint32_t slots = 0;
     };
-    std::vector<Bank> whole;        // groups whose experts all fit: no longer streamed
-    std::vector<Bank> partial;      // parallel to the groups that are left in the layout; slots 0: none
-    std::vector<uint64_t> staging;  // by device of the runtime: bytes for experts that pass through
-    uint32_t most_ids = 0;          // of one group in the largest batch
+    std::vector<Bank> whole;                      // groups whose experts all fit: no longer streamed
+    std::vector<Bank> partial;                    // parallel to the groups that are left in the layout; slots 0: none
+    std::vector<placement::BankStaging> staging;  // by device of the runtime
+    uint32_t most_ids = 0;                        // of one group in the largest batch
 };
 
 // Takes the groups that fit whole out of `layout`. `ram_bytes`: for RAM slots beneath. With no devices: nothing is

@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "engine/devices.h"
 #include "engine/llama_library.h"
 
 #include <algorithm>
@@ -71,6 +72,7 @@ Result<std::unique_ptr<DeviceStream>> DeviceStream::create(ggml_backend_dev_t de
     stream->allocator_.reset(ggml_gallocr_new(ggml_backend_dev_buffer_type(device)));
     stream->graph_memory_.resize(ggml_tensor_overhead() * kGraphNodes + ggml_graph_overhead_custom(kGraphNodes, false));
     stream->staging_context_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * 2, .no_alloc = true}));
+    if (device_kind(device) != "remote") stream->find_out_how_it_writes();
     if (staging_bytes > 0) HYPURA_TRY(stream->set_up_staging(staging_bytes));
     return stream;
 }
@@ -81,8 +83,15 @@ Status DeviceStream::set_up_staging(uint64_t bytes) {
     if (ggml_backend_tensor_alloc(staging_.get(), staging_tensor_, ggml_backend_buffer_get_base(staging_.get())) !=
         GGML_STATUS_SUCCESS)
         return fail(ErrorCode::kInternal, "{}: no tensor in a buffer of ours", ggml_backend_dev_name(device_));
-    writes_directly_ = write_s(staging_tensor_) < kMostDirectWriteS;
     return {};
+}
+
+void DeviceStream::find_out_how_it_writes() {
+    const GgmlContextHandle context(ggml_init({.mem_size = ggml_tensor_overhead() * 2, .no_alloc = true}));
+    ggml_tensor* const target = ggml_new_tensor_1d(context.get(), GGML_TYPE_I8, 1);
+    const BufferHandle buffer(
+        ggml_backend_alloc_ctx_tensors_from_buft(context.get(), ggml_backend_dev_buffer_type(device_)));
+    writes_directly_ = buffer != nullptr && write_s(target) < kMostDirectWriteS;
 }
 
 Result<BufferHandle> DeviceStream::allocate(uint64_t bytes) const {
@@ -216,7 +225,7 @@ UploadRate upload_rate(ggml_backend_dev_t device) {
         (*stream)->wait();
         best_us = std::min(best_us, std::max<int64_t>(now_us() - begin_us, 1));
     }
-    return {static_cast<double>(kProbeBytes) * 1e6 / static_cast<double>(best_us), write_s(target) < kMostDirectWriteS};
+    return {static_cast<double>(kProbeBytes) * 1e6 / static_cast<double>(best_us), (*stream)->writes_directly()};
 }
 
 }  // namespace hypura::engine

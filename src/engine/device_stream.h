@@ -57,6 +57,7 @@ private:
     struct Piece;
     DeviceStream() = default;
     Status set_up_staging(uint64_t bytes);
+    void find_out_how_it_writes();
     Status multiply_piece(ggml_tensor* node, ggml_tensor* matrices, std::span<const RoutedRow> rows);
 
     ggml_backend_dev_t device_ = nullptr;

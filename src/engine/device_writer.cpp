@@ -17,6 +17,9 @@ constexpr uint64_t kPieceBytes = 128 << 10;
 // A sleeping thread takes 15 to 50 us to wake up, a tenth of the time that a layer leaves for writing. What it waits
 // for comes soon, unless the disk is in it.
 constexpr int64_t kMostSpinningUs = 500;
+// Four move 29 GB/s over PCIe 5.0, six 33; but with six tokens took a tenth longer on most hosts (docs/devices.md).
+constexpr uint32_t kMostWriters = 4;
+constexpr uint32_t kOtherThreads = 2;  // one runs the model, one is for the rest of the machine
 
 void write(const DeviceWriter::Matrix& part) {
     ggml_backend_tensor_set(part.tensor, part.data, part.offset, part.bytes);
@@ -39,6 +42,10 @@ bool spin_until(const Condition& condition) {
 }
 
 }  // namespace
+
+uint32_t writer_threads(uint32_t threads) {
+    return std::clamp(threads, 1 + kOtherThreads, kMostWriters + kOtherThreads) - kOtherThreads;
+}
 
 Result<std::unique_ptr<DeviceWriter>> DeviceWriter::create(uint32_t threads) {
     std::unique_ptr<DeviceWriter> writer(new DeviceWriter());

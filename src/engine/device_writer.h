@@ -24,6 +24,9 @@
 
 namespace hypura::engine {
 
+// How many threads write, beside `threads` that may compute.
+uint32_t writer_threads(uint32_t threads);
+
 class DeviceWriter {
 public:
     struct Matrix {

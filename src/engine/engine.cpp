@@ -329,6 +329,7 @@ Report LlamaEngine::report() const {
     report.device_hits = device.hits;
     report.device_brought_ahead = device.brought_ahead;
     report.device_uploaded_bytes = device.uploaded_bytes;
+    report.device_batches_staged = device.batches_staged;
     report.device_batches_in_pieces = device.batches_in_pieces;
     report.evictions_by_layer = runtime_.streamer->cache().evictions_by_group();
     report.reads = runtime_.reader->counters();

@@ -120,7 +120,8 @@ struct Report {
     uint64_t device_hits = 0;               // of those, in a device slot already
     uint64_t device_brought_ahead = 0;      // of the demands, uploaded because they were likely
     uint64_t device_uploaded_bytes = 0;     // experts, into device slots or through the device
-    uint64_t device_batches_in_pieces = 0;  // (pass, layer) whose experts did not fit the device slots at once
+    uint64_t device_batches_staged = 0;     // (pass, layer) whose experts did not fit the device slots at once:
+    uint64_t device_batches_in_pieces = 0;  // multiplied by whole parts of the layer, or in pieces
 
     // One line per streamed or deliberately resident group: "48 expert tensors streamed", "blk.0.x: resident, read by
     // ADD".

@@ -2,6 +2,7 @@
 // folder.
 #pragma once
 
+#include "engine/batch_staging.h"
 #include "engine/device_bank.h"
 #include "engine/device_stream.h"
 #include "engine/devices.h"
@@ -41,6 +42,7 @@ struct Runtime {
     ContextHandle context;
     std::vector<std::unique_ptr<DeviceStream>> device_streams;  // kStream only, as the banks
     std::vector<std::unique_ptr<DeviceBank>> banks;             // of the groups that have device slots
+    std::vector<std::unique_ptr<BatchStaging>> stagings;        // of devices that have room for them
     std::unique_ptr<storage::BlockReader> reader;
     std::unique_ptr<WeightStreamer> streamer;
 };

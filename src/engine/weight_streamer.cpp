@@ -87,6 +87,9 @@ void WeightStreamer::bind_groups(const StreamLayout& layout, const placement::St
         group.experts = source.experts;
         group.readers = source.readers;
         group.bank = banks.empty() ? nullptr : banks[g];
+        if (group.bank != nullptr && group.bank->staging() != nullptr &&
+            !std::ranges::contains(stagings_, group.bank->staging()))
+            stagings_.push_back(group.bank->staging());
         group.router = router_on_host(source.router);
         lookahead_.add_layer(
             {next_page, source.experts, static_cast<uint32_t>(source.parts.size()), group.router, group.bank});
@@ -158,6 +161,7 @@ Status WeightStreamer::end_pass() {
     restore_nodes();
     if (ahead_ != nullptr) ahead_->abandon();
     release_finished_groups(true);
+    for (BatchStaging* staging : stagings_) staging->abandon();
     release_dense();
     return std::move(failure_);
 }
@@ -228,12 +232,16 @@ bool WeightStreamer::skip(ggml_tensor* node) {
 }
 
 // libllama reuses graphs: restore_nodes() gives them back as it built them.
-void WeightStreamer::change(ggml_tensor* node, ggml_tensor* ids, ggml_op op) {
-    changed_.push_back({node, std::exchange(node->src[2], ids), std::exchange(node->op, op)});
+void WeightStreamer::change(ggml_tensor* node, ggml_tensor* ids, ggml_op op) { change(node, node->src[0], ids, op); }
+
+void WeightStreamer::change(ggml_tensor* node, ggml_tensor* weight, ggml_tensor* ids, ggml_op op) {
+    changed_.push_back(
+        {node, std::exchange(node->src[0], weight), std::exchange(node->src[2], ids), std::exchange(node->op, op)});
 }
 
 void WeightStreamer::restore_nodes() {
     for (const Changed& changed : changed_) {
+        changed.node->src[0] = changed.weight;
         changed.node->src[2] = changed.ids;
         changed.node->op = changed.op;
     }
@@ -254,6 +262,7 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     HYPURA_TRY(read_ids(group, ids));
     find_distinct(group);
     if (ahead_ != nullptr) HYPURA_TRY(ahead_->settle(group.bank, distinct_));
+    for (BatchStaging* staging : stagings_) staging->settle();
     take_input(group, input);
     list_pages(group);
     note_standings(group, ids);
@@ -434,6 +443,7 @@ void WeightStreamer::collect_rows(const Group& group) {
 void WeightStreamer::release_finished_groups(bool all) {
     std::erase_if(active_groups_, [&](Group* group) {
         if (group->readers_left > 0 && !all) return false;
+        if (std::exchange(group->batch, Batch::kFits) == Batch::kStaged) group->bank->staging()->end();
         cache_.release(group->pinned);
         group->pinned.clear();
         group->readers_left = 0;

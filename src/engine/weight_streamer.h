@@ -9,6 +9,7 @@
 // slot just before its node runs.
 #pragma once
 
+#include "engine/batch_staging.h"
 #include "engine/device_bank.h"
 #include "engine/eval_observer.h"
 #include "engine/expert_compute.h"
@@ -59,11 +60,15 @@ public:
         uint64_t hits = 0;               // in a device slot already
         uint64_t brought_ahead = 0;      // uploaded, or nearly so, because it was likely to be demanded
         uint64_t uploaded_bytes = 0;     // into device slots, or through the device in a large batch
-        uint64_t batches_in_pieces = 0;  // routings that named more experts than the group has device slots
+        uint64_t batches_staged = 0;     // routings that named more experts than the group has device slots,
+        uint64_t batches_in_pieces = 0;  // multiplied by whole parts, or in pieces
     };
     DeviceCounters device_counters() const;
 
 private:
+    // How device slots serve a routing: they hold all of its experts, or it is multiplied by whole parts that are put
+    // together beside them, or piece by piece.
+    enum class Batch : uint8_t { kFits, kStaged, kInPieces };
     // The expert tensors that one ids node routes.
     struct Group {
         residency::PageId first_page = 0;  // page of expert e: first_page + e
@@ -77,7 +82,7 @@ private:
         const ggml_tensor* routed_by = nullptr;  // the ids node of the routing in hand
         RouterTrace router;                      // in the host's memory, or nothing
         DeviceBank* bank = nullptr;              // its device slots
-        bool in_pieces = false;                  // the routing in hand names more experts than there are device slots
+        Batch batch = Batch::kFits;              // the routing in hand
     };
     // The groups that ids nodes of one name route, in the order in which the graph computes those nodes.
     struct Router {
@@ -97,6 +102,7 @@ private:
     // A node that was changed for the pass in hand, and what it was.
     struct Changed {
         ggml_tensor* node = nullptr;
+        ggml_tensor* weight = nullptr;
         ggml_tensor* ids = nullptr;
         ggml_op op = GGML_OP_NONE;
     };
@@ -130,7 +136,12 @@ private:
     bool uploads_ahead_of(const Group& group) const;
     bool may_upload_ahead(const Group& group, const ggml_tensor* ids) const;
     void upload_ahead(const Group& group, const ggml_tensor* ids);
+    void sort_by_rows(const Group& group);
+    Status stage_batch(Group& group, const ggml_tensor* ids);
+    Status place_pieces(Group& group);
+    BatchStaging::Layer staged_next(const Group& group) const;
     bool redirect_on_device(ggml_tensor* node, const ExpertPart& part);
+    bool redirect_to_staging(ggml_tensor* node, const ExpertPart& part);
     Status compute_on_device(const Pending& pending);
     Status multiply_arrived(const Pending& pending);
     void collect_rows_on_device(const Group& group);
@@ -150,6 +161,7 @@ private:
     bool is_unloaded_weight(const ggml_tensor* source) const;
     bool skip(ggml_tensor* node);
     void change(ggml_tensor* node, ggml_tensor* ids, ggml_op op);
+    void change(ggml_tensor* node, ggml_tensor* weight, ggml_tensor* ids, ggml_op op);
 
     Status route(Router& router, const ggml_tensor* ids);
     Status read_ids(Group& group, const ggml_tensor* ids);
@@ -195,6 +207,7 @@ private:
     std::vector<std::byte> input_data_;
     std::vector<DeviceWriter::Matrix> uploads_;  // that the routing in hand waits for, and whose bytes are in RAM slots
     std::unique_ptr<UploadAhead> ahead_;         // null: no two layers in a row could make use of it
+    std::vector<BatchStaging*> stagings_;        // of all devices
 
     const ModelView* view_ = nullptr;
     std::unordered_set<const ggml_tensor*> resident_;  // weights that were loaded into the view

@@ -2,21 +2,16 @@
 //
 // A routing whose experts fit the group's device slots costs one cut of the graph: the absent ones are uploaded, slot
 // numbers are written, and the layer runs on the device as libllama scheduled it. A batch that names more experts than
-// that is computed on the device as well, node by node: first by the experts that are there, then by the others as they
-// pass through the staging memory. While the device computes a layer, what the next one will probably name is brought.
+// that is computed on the device as well, node by node, by whole parts that are put together beside the slots
+// (batch_staging.h). Where there is no room for these, in pieces: first by the experts that are there, then by the
+// others as they pass through the staging memory. While the device computes a layer, what the next one will probably
+// name is brought.
 #include "engine/weight_streamer.h"
 
 #include <algorithm>
 #include <utility>
 
 namespace hypura::engine {
-namespace {
-
-// Four move 29 GB/s over PCIe 5.0, six 33; but with six tokens took a tenth longer on most hosts (docs/devices.md).
-constexpr uint32_t kMostWriters = 4;
-constexpr uint32_t kOtherThreads = 2;  // one runs the model, one is for the rest of the machine
-
-}  // namespace
 
 // ---- what the router says ------------------------------------------------------------------------------------------
 
@@ -63,11 +58,14 @@ void WeightStreamer::take_input(const Group& group, const ggml_tensor* input) {
 
 // ---- experts into device slots -------------------------------------------------------------------------------------
 
-// Gives the routed experts device slots, or leaves them to be computed in pieces.
+// Gives the routed experts device slots, as far as there are any.
 Status WeightStreamer::place_on_device(Group& group, const ggml_tensor* ids) {
-    group.in_pieces = !group.bank->assign(distinct_);
-    device_counters_.batches_in_pieces += group.in_pieces ? 1 : 0;
-    if (!group.in_pieces) group.index = group.bank->fill_index(ids, group.ids);
+    if (!group.bank->assign(distinct_)) {
+        sort_by_rows(group);
+        return group.bank->staging() != nullptr ? stage_batch(group, ids) : place_pieces(group);
+    }
+    group.batch = Batch::kFits;
+    group.index = group.bank->fill_index(ids, group.ids);
     list_uploads(group);
     upload_ahead(group, ids);
     HYPURA_TRY(bring_to_device(group));
@@ -143,8 +141,7 @@ const std::byte* WeightStreamer::slice_memory(residency::PageId page, size_t sli
 
 Status WeightStreamer::start_upload_ahead(uint32_t threads) {
     if (std::ranges::none_of(groups_, [&](const Group& group) { return uploads_ahead_of(group); })) return {};
-    HYPURA_ASSIGN(ahead_, UploadAhead::create(std::clamp(threads, 1 + kOtherThreads, kMostWriters + kOtherThreads) -
-                                              kOtherThreads));
+    HYPURA_ASSIGN(ahead_, UploadAhead::create(writer_threads(threads)));
     return {};
 }
 
@@ -190,10 +187,50 @@ void WeightStreamer::upload_ahead(const Group& group, const ggml_tensor* ids) {
 WeightStreamer::DeviceCounters WeightStreamer::device_counters() const {
     DeviceCounters counters = device_counters_;
     if (ahead_ != nullptr) counters.uploaded_bytes += ahead_->written_bytes();
+    for (const BatchStaging* staging : stagings_) counters.uploaded_bytes += staging->uploaded_bytes();
     return counters;
 }
 
-// ---- batches in pieces ---------------------------------------------------------------------------------------------
+// ---- batches that name more experts than there are slots
+// -------------------------------------------------------------
+
+// Leaves in distinct_ what has no device slot, the experts that most rows go to first: they get slots that are free.
+void WeightStreamer::sort_by_rows(const Group& group) {
+    std::vector<uint32_t> rows(group.experts);
+    for (const int32_t id : group.ids) ++rows[static_cast<size_t>(id)];
+    std::erase_if(distinct_, [&](uint32_t expert) { return group.bank->slot_of(expert) >= 0; });
+    std::ranges::stable_sort(distinct_, std::greater{}, [&](uint32_t expert) { return rows[expert]; });
+}
+
+Status WeightStreamer::stage_batch(Group& group, const ggml_tensor* ids) {
+    group.batch = Batch::kStaged;
+    ++device_counters_.batches_staged;
+    BatchStaging& staging = *group.bank->staging();
+    HYPURA_TRY(staging.begin({group.bank, group.first_page}, staged_next(group), cache_, distinct_));
+    group.index = staging.fill_index(ids, group.ids);
+    return {};
+}
+
+// The next layer, if it is likely to name nearly all of its experts, as this one did.
+BatchStaging::Layer WeightStreamer::staged_next(const Group& group) const {
+    const size_t next = layer_of(group) + 1;
+    if (next == groups_.size()) return {};
+    DeviceBank* const bank = groups_[next].bank;
+    if (bank == nullptr || bank->staging() != group.bank->staging()) return {};
+    const auto named = static_cast<size_t>(std::ranges::count(seen_, uint8_t{1}));
+    if (named * 8 < size_t{group.experts} * 7) return {};
+    return {bank, groups_[next].first_page};
+}
+
+Status WeightStreamer::place_pieces(Group& group) {
+    group.batch = Batch::kInPieces;
+    ++device_counters_.batches_in_pieces;
+    group.bank->assign_free(distinct_);
+    list_uploads(group);
+    HYPURA_TRY(bring_to_device(group));
+    release_brought(group);
+    return {};
+}
 
 // Where the node runs on another device than the router, it reads a copy of the ids.
 bool WeightStreamer::is_routing(const Group& group, const ggml_tensor* ids) const {
@@ -201,20 +238,31 @@ bool WeightStreamer::is_routing(const Group& group, const ggml_tensor* ids) cons
     return ids == group.routed_by || (is_copy(ids) && original_name(ids) == group.routed_by->name);
 }
 
-// True: computed() has to compute it.
+// True: computed() has something to do behind it.
 bool WeightStreamer::redirect_on_device(ggml_tensor* node, const ExpertPart& part) {
     const Group& group = *part.group;
-    if (!group.in_pieces) {
+    if (group.batch == Batch::kFits) {
         change(node, group.index, node->op);
         return false;
     }
-    change(node, node->src[2], GGML_OP_NONE);
+    if (group.batch == Batch::kInPieces)
+        change(node, node->src[2], GGML_OP_NONE);
+    else if (!redirect_to_staging(node, part))
+        return skip(node);
     pending_ = {node, part};
+    return true;
+}
+
+bool WeightStreamer::redirect_to_staging(ggml_tensor* node, const ExpertPart& part) {
+    Result<ggml_tensor*> weight = part.group->bank->staging()->bring(part.slice);
+    if (!weight) return give_up(std::unexpected(std::move(weight).error()));
+    change(node, *weight, part.group->index, node->op);
     return true;
 }
 
 Status WeightStreamer::compute_on_device(const Pending& pending) {
     const Group& group = *pending.part.group;
+    if (group.batch == Batch::kStaged) return group.bank->staging()->release(pending.part.slice);
     collect_rows_on_device(group);
     HYPURA_TRY(group.bank->stream().multiply(pending.node, group.bank->tensor(pending.part.slice), rows_));
     awaited_ = group.pinned;

@@ -15,6 +15,12 @@ constexpr double kCutS = 250e-6;
 constexpr double kForeseen = 0.75;
 constexpr double kAheadRate = 0.7;
 
+// Whole parts may take a sixth of the room for experts: a token uploads a few percent more for it, and a prompt of 4096
+// tokens is 1.6 times as quick as in pieces (docs/devices.md).
+constexpr uint64_t kMostPartsOfRoom = 6;
+constexpr uint64_t kMostPiecesOfRoom = 16;
+constexpr uint64_t kMostPieceBytes = uint64_t{256} << 20;
+
 // Of one layer.
 double upload_s(double bytes, const BankRates& rates) {
     const double ahead_bytes = kCutS * kAheadRate * rates.upload_bytes_per_second;
@@ -132,6 +138,12 @@ bool can_be_whole(std::span<const BankRequest> groups, const std::vector<bool>& 
     return bytes_of_whole(groups, is_whole) <= room.device_bytes;
 }
 
+bool come_and_go(std::span<const BankRequest> groups, std::span<const uint32_t> slots) {
+    for (size_t g = 0; g < groups.size(); ++g)
+        if (slots[g] > 0 && slots[g] < groups[g].experts) return true;
+    return false;
+}
+
 size_t without_slots(std::span<const uint32_t> slots) { return static_cast<size_t>(std::ranges::count(slots, 0U)); }
 
 }  // namespace
@@ -177,6 +189,27 @@ std::vector<uint32_t> plan_banks(std::span<const BankRequest> groups, const Bank
         best = std::move(slots);
     }
     return best;
+}
+
+BankStaging plan_staging(std::span<const BankRequest> groups, uint64_t room_bytes) {
+    if (bytes_of_all(groups) <= room_bytes) return {};
+    uint64_t matrix_bytes = 0;
+    uint64_t part_bytes = 0;
+    for (const BankRequest& group : groups) {
+        matrix_bytes = std::max(matrix_bytes, group.matrix_bytes);
+        part_bytes = std::max(part_bytes, group.matrix_bytes * group.experts);
+    }
+    if (2 * part_bytes <= room_bytes / kMostPartsOfRoom) return {.part_bytes = part_bytes};
+    const uint64_t wanted_bytes = std::min({kMostPieceBytes, part_bytes, room_bytes / kMostPiecesOfRoom});
+    return {.piece_bytes = std::max(matrix_bytes, wanted_bytes)};
+}
+
+StagedBanks plan_staged_banks(std::span<const BankRequest> groups, BankRoom room, const BankRates& rates) {
+    const BankStaging staging = plan_staging(groups, room.device_bytes);
+    room.device_bytes -= std::min(room.device_bytes, staging.total_bytes());
+    std::vector<uint32_t> slots = plan_banks(groups, room, rates);
+    const bool stages = come_and_go(groups, slots);
+    return {std::move(slots), stages ? staging : BankStaging{}};
 }
 
 std::vector<uint32_t> plan_whole_banks(std::span<const BankRequest> groups, const BankRoom& room) {

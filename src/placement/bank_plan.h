@@ -53,6 +53,23 @@ BankForecast forecast_banks(std::span<const BankRequest> groups, std::span<const
 // experts stay with the host.
 std::vector<uint32_t> plan_banks(std::span<const BankRequest> groups, const BankRoom& room, const BankRates& rates);
 
+// What a device sets aside, of the room for experts, for batches that name more of a group's than it has slots.
+struct BankStaging {
+    uint64_t part_bytes = 0;   // twice this: whole parts of a group (all gate matrices, say), by turns; 0: none
+    uint64_t piece_bytes = 0;  // where there is no room for those: single matrices pass through
+
+    uint64_t total_bytes() const { return 2 * part_bytes + piece_bytes; }
+};
+// None where everything fits.
+BankStaging plan_staging(std::span<const BankRequest> groups, uint64_t room_bytes);
+
+struct StagedBanks {
+    std::vector<uint32_t> slots;
+    BankStaging staging;
+};
+// plan_banks() in what staging leaves of the room. Nothing is staged where no group's experts come and go.
+StagedBanks plan_staged_banks(std::span<const BankRequest> groups, BankRoom room, const BankRates& rates);
+
 // Likewise where experts cannot come and go: each group has all of its experts on the device, or none.
 std::vector<uint32_t> plan_whole_banks(std::span<const BankRequest> groups, const BankRoom& room);
 

@@ -38,7 +38,7 @@ uint64_t ExpertBanks::absent_bytes() const {
 
 ExpertBanks plan_expert_banks(const ModelDemand& demand, const BankRoom& room, const BankRates& rates) {
     ExpertBanks banks{.groups = bank_requests(demand)};
-    banks.slots = plan_banks(banks.groups, room, rates);
+    banks.slots = plan_staged_banks(banks.groups, room, rates).slots;
     banks.token = forecast_banks(banks.groups, banks.slots, room, rates);
     return banks;
 }

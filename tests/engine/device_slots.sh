@@ -83,6 +83,21 @@ device=$device_alone
     --vram 30MiB --stats "$folder/stats.json" >/dev/null
 expect "$(field "$folder/stats.json" devices.brought_ahead) > 50" "experts came ahead"
 
+# Prompts that name more experts than there are slots, by whole parts of a layer where there is room for these: the
+# processor's answer, too, and each layer's free slots are filled on the way.
+"$hypura" make-model "$folder/deep.gguf" --arch qwen3moe --layers 16 --experts 32 --top-k 4 --embd 256 --ff 256 \
+    --heads 4 --kv-heads 2 --head-dim 64 --vocab 512 --quant f16 >/dev/null
+answer() {
+    "$hypura" run "$folder/deep.gguf" --raw -p "$(seq 1 60 | tr '\n' ' ')" -n 30 --temp 0 -q --ctx 512 --batch 64 \
+        --mode stream --stats "$folder/stats.json" "$@"
+}
+[[ $(answer --device "$device" --vram 130MiB) == $(answer --device none) ]] || die "staged batches: another answer"
+answer --device "$device" --vram 130MiB >/dev/null
+expect "$(field "$folder/stats.json" devices.batches_staged) > 20" "batches were staged"
+expect "$(field "$folder/stats.json" devices.batches_in_pieces) == 0" "none in pieces"
+answer --device "$device" --vram 130MiB --weights 80MiB >/dev/null
+expect "$(field "$folder/stats.json" devices.batches_staged) > 20" "batches were staged from the file"
+
 # Slots too few on the device and in RAM: what later layers are likely to name is read ahead, and mostly rightly.
 "$hypura" run "$folder/layers.gguf" --raw -p "abc" -n 60 --temp 0 -q --ctx 512 --batch 32 --mode stream --device "$device" \
     --vram 30MiB --weights 12MiB --stats "$folder/stats.json" >/dev/null

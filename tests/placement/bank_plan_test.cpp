@@ -54,6 +54,26 @@ double seconds(const std::vector<uint32_t>& slots, const BankRoom& room, const B
     return forecast.device_s + forecast.read_s;
 }
 
+TEST(BankPlan, WholePartsAreStagedWhereThatIsLittleOfTheRoom) {
+    const uint64_t part_bytes = kExpertBytes / 3 * kExperts;
+    const BankStaging half = plan_staging(lab_groups(), kAllBytes / 2);
+    EXPECT_EQ(half.part_bytes, part_bytes);
+    EXPECT_EQ(half.total_bytes(), 2 * part_bytes);
+    const BankStaging little = plan_staging(lab_groups(), 12 * part_bytes - 1);
+    EXPECT_EQ(little.part_bytes, 0u);
+    EXPECT_EQ(little.total_bytes(), (12 * part_bytes - 1) / 16);
+    EXPECT_EQ(plan_staging(lab_groups(), kAllBytes).total_bytes(), 0u);
+}
+
+TEST(BankPlan, StagingIsTakenOffTheRoomWhereExpertsComeAndGo) {
+    const StagedBanks half = plan_staged_banks(lab_groups(), {.device_bytes = kAllBytes / 2}, {});
+    EXPECT_LE(bytes_of(half.slots) + half.staging.total_bytes(), kAllBytes / 2);
+    EXPECT_GT(half.staging.total_bytes(), 0u);
+    const StagedBanks nothing = plan_staged_banks(small_groups(3, 4), {.device_bytes = 100}, {});
+    EXPECT_THAT(nothing.slots, ElementsAre(0, 0, 0));
+    EXPECT_EQ(nothing.staging.total_bytes(), 0u);
+}
+
 TEST(BankPlan, AllExpertsWhereTheyFit) {
     const auto slots = plan_banks(small_groups(3, 2), {.device_bytes = 2400}, {});
     EXPECT_THAT(slots, ElementsAre(8, 8, 8));

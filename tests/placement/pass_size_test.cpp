@@ -41,7 +41,7 @@ TEST_F(PassSize, SmallWhereBuffersWouldTakeWhatLittleExpertsHave) {
 // A layer that is no longer whole costs every token of an answer a cut.
 TEST_F(PassSize, SmallWhereTheCardLacksLittle) {
     EXPECT_EQ(of(6700 * kMiB), 1024u);
-    EXPECT_EQ(of(7500 * kMiB), 512u);
+    EXPECT_EQ(of(8000 * kMiB), 512u);
 }
 
 // Stock llama.cpp with all of it on the card: 16096 and 24399 tok/s with 512 and 2048.
