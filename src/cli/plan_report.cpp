@@ -99,7 +99,7 @@ std::string prediction_text(const PlanReport& report) {
 std::string device_text(const PlanReport& report) {
     if (!report.device) return "";
     const placement::DeviceOutlook& outlook = *report.device;
-    const uint64_t used_bytes = outlook.plan.used_bytes() + outlook.bank_bytes;
+    const uint64_t used_bytes = outlook.plan.used_bytes() + outlook.bank_bytes + outlook.staging_bytes;
     const uint64_t longest = std::max(outlook.room_bytes, used_bytes);
     const std::string slots =
         std::format("{} slots for {} experts ({:.0f} %)", outlook.bank_slots, outlook.bank_experts,
@@ -109,6 +109,7 @@ std::string device_text(const PlanReport& report) {
     std::vector<TierLine> lines = {
         {"weights", outlook.plan.weights_bytes, std::format("{} layers, the output as one", outlook.plan.gpu_layers)},
         {"expert pool", outlook.bank_bytes, slots},
+        {"staging", outlook.staging_bytes, "for experts of prompts"},
         {"KV cache", outlook.plan.cache_bytes, ""},
         {"buffers", outlook.plan.compute_bytes, std::format("passes of {} tokens", outlook.pass_tokens)}};
     std::erase_if(lines, [](const TierLine& tier) { return tier.bytes == 0; });
@@ -199,6 +200,7 @@ Json device_json(const PlanReport& report) {
             {"compute_bytes", outlook.plan.compute_bytes},
             {"batch_tokens", outlook.pass_tokens},
             {"slot_bytes", outlook.bank_bytes},
+            {"staging_bytes", outlook.staging_bytes},
             {"slots", outlook.bank_slots},
             {"slot_experts", outlook.bank_experts},
             {"miss_rate", number(outlook.device_miss)},

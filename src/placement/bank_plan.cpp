@@ -212,6 +212,20 @@ StagedBanks plan_staged_banks(std::span<const BankRequest> groups, BankRoom room
     return {std::move(slots), stages ? staging : BankStaging{}};
 }
 
+double batch_seconds(std::span<const BankRequest> groups, std::span<const uint32_t> slots, uint64_t ram_bytes,
+                     const BankRates& rates) {
+    uint64_t absent_bytes = 0;
+    double cuts = 0;
+    for (size_t g = 0; g < groups.size(); ++g) {
+        if (slots[g] >= groups[g].experts) continue;
+        absent_bytes += (groups[g].experts - slots[g]) * groups[g].expert_bytes;
+        cuts += 1 + static_cast<double>(groups[g].expert_bytes) / static_cast<double>(groups[g].matrix_bytes);
+    }
+    const uint64_t unread_bytes = absent_bytes - std::min(absent_bytes, ram_bytes);
+    return std::max(cuts * kCutS + static_cast<double>(absent_bytes) / rates.upload_bytes_per_second,
+                    static_cast<double>(unread_bytes) / rates.read_bytes_per_second);
+}
+
 std::vector<uint32_t> plan_whole_banks(std::span<const BankRequest> groups, const BankRoom& room) {
     uint64_t left_bytes = room.device_bytes;
     std::vector<uint32_t> slots;

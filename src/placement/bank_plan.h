@@ -70,6 +70,12 @@ struct StagedBanks {
 // plan_banks() in what staging leaves of the room. Nothing is staged where no group's experts come and go.
 StagedBanks plan_staged_banks(std::span<const BankRequest> groups, BankRoom room, const BankRates& rates);
 
+// What a pass of many tokens, which names nearly every expert, pays beyond arithmetic: cuts, one a part of a group and
+// one behind its router, and uploads of all that has no slot, if nothing were computed meanwhile; or reading what RAM
+// lacks of it.
+double batch_seconds(std::span<const BankRequest> groups, std::span<const uint32_t> slots, uint64_t ram_bytes,
+                     const BankRates& rates);
+
 // Likewise where experts cannot come and go: each group has all of its experts on the device, or none.
 std::vector<uint32_t> plan_whole_banks(std::span<const BankRequest> groups, const BankRoom& room);
 

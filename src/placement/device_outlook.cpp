@@ -71,13 +71,14 @@ uint64_t slot_bytes(const Plan& base, const ModelDemand& demand) {
 BankForecast share_out_banks(DeviceOutlook& outlook, const ModelDemand& demand, uint64_t ram_bytes,
                              const BankRates& rates) {
     const BankRoom room{.device_bytes = outlook.plan.expert_room_bytes, .ram_bytes = ram_bytes};
-    const ExpertBanks banks = plan_expert_banks(demand, room, rates);
-    for (const BankRequest& group : banks.groups) outlook.bank_experts += group.experts;
-    outlook.bank_slots = std::reduce(banks.slots.begin(), banks.slots.end());
-    outlook.bank_bytes = banks.slot_bytes();
-    outlook.device_miss = banks.token.uploaded;
-    outlook.disk_miss = banks.token.read;
-    return banks.token;
+    const ExpertBanks experts = plan_expert_banks(demand, room, rates);
+    for (const BankRequest& group : experts.groups) outlook.bank_experts += group.experts;
+    outlook.bank_slots = std::reduce(experts.banks.slots.begin(), experts.banks.slots.end());
+    outlook.bank_bytes = experts.slot_bytes();
+    outlook.staging_bytes = experts.banks.staging.total_bytes();
+    outlook.device_miss = experts.token.uploaded;
+    outlook.disk_miss = experts.token.read;
+    return experts.token;
 }
 
 // Misses of the card are uploaded from RAM slots, and what those miss too is read; a layer with a miss waits for both.

@@ -16,13 +16,14 @@ struct DeviceOutlook {
     uint64_t room_bytes = 0;
     PlanMode mode = PlanMode::kResident;  // resident: all of the model; stream: experts come and go
     DevicePlan plan;
-    uint32_t pass_tokens = 0;  // most tokens a pass
-    uint64_t bank_bytes = 0;   // device slots for experts
+    uint32_t pass_tokens = 0;    // most tokens a pass
+    uint64_t bank_bytes = 0;     // device slots for experts
+    uint64_t staging_bytes = 0;  // for those of prompts that have none
     uint32_t bank_slots = 0;
     uint32_t bank_experts = 0;  // that these slots serve
     double device_miss = 0;     // share of expert demands that are uploaded
     double disk_miss = 0;       // of which read from the disk
-    Prediction prediction;
+    Prediction prediction;      // of decoding alone
 };
 
 // `base`: the plan without cards, whose memory the cards' misses fall back on. As many cards are used as card_count.h

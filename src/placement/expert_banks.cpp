@@ -20,27 +20,21 @@ std::vector<BankRequest> bank_requests(const ModelDemand& demand) {
 }  // namespace
 
 double ExpertBanks::token_seconds() const {
-    if (std::ranges::contains(slots, 0U)) return std::numeric_limits<double>::infinity();
+    if (std::ranges::contains(banks.slots, 0U)) return std::numeric_limits<double>::infinity();
     return token.device_s + token.read_s;
 }
 
 uint64_t ExpertBanks::slot_bytes() const {
     uint64_t bytes = 0;
-    for (size_t g = 0; g < groups.size(); ++g) bytes += slots[g] * groups[g].expert_bytes;
-    return bytes;
-}
-
-uint64_t ExpertBanks::absent_bytes() const {
-    uint64_t bytes = 0;
-    for (size_t g = 0; g < groups.size(); ++g) bytes += (groups[g].experts - slots[g]) * groups[g].expert_bytes;
+    for (size_t g = 0; g < groups.size(); ++g) bytes += banks.slots[g] * groups[g].expert_bytes;
     return bytes;
 }
 
 ExpertBanks plan_expert_banks(const ModelDemand& demand, const BankRoom& room, const BankRates& rates) {
-    ExpertBanks banks{.groups = bank_requests(demand)};
-    banks.slots = plan_staged_banks(banks.groups, room, rates).slots;
-    banks.token = forecast_banks(banks.groups, banks.slots, room, rates);
-    return banks;
+    ExpertBanks experts{.groups = bank_requests(demand)};
+    experts.banks = plan_staged_banks(experts.groups, room, rates);
+    experts.token = forecast_banks(experts.groups, experts.banks.slots, room, rates);
+    return experts;
 }
 
 }  // namespace hypura::placement

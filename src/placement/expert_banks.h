@@ -11,12 +11,11 @@ namespace hypura::placement {
 
 struct ExpertBanks {
     std::vector<BankRequest> groups;  // the layers that have experts
-    std::vector<uint32_t> slots;      // of each, on the cards
+    StagedBanks banks;                // slots of each, on the cards
     BankForecast token;               // what a token pays for those without one
 
     double token_seconds() const;  // for the others; infinite where all of a layer's stay with the processor
     uint64_t slot_bytes() const;
-    uint64_t absent_bytes() const;  // of experts without a slot: what a pass of many tokens brings
 };
 
 ExpertBanks plan_expert_banks(const ModelDemand& demand, const BankRoom& room, const BankRates& rates);

@@ -15,24 +15,17 @@ constexpr uint32_t kAnswerTokens = 256;
 
 constexpr double kLongestWait = 1.5;  // over that of the fewest
 
-// A pass of many tokens names nearly every expert: all that the cards lack is uploaded, and what RAM lacks, too, is
-// read meanwhile.
-double seconds_a_pass(const ExpertBanks& banks, uint64_t ram_bytes, const BankRates& rates) {
-    const uint64_t absent_bytes = banks.absent_bytes();
-    const uint64_t unread_bytes = absent_bytes - std::min(absent_bytes, ram_bytes);
-    return std::max(static_cast<double>(absent_bytes) / rates.upload_bytes_per_second,
-                    static_cast<double>(unread_bytes) / rates.read_bytes_per_second);
-}
-
 // Beyond what is the same for passes of any size.
 double seconds_of_exchange(const ModelDemand& demand, DeviceRequest request, uint64_t ram_bytes,
                            const BankRates& rates) {
     if (holds_whole_model(demand, request)) return 0;
     request.with_experts = false;
     const uint64_t device_bytes = plan_devices(demand, request).expert_room_bytes;
-    const ExpertBanks banks = plan_expert_banks(demand, {.device_bytes = device_bytes, .ram_bytes = ram_bytes}, rates);
+    const ExpertBanks experts =
+        plan_expert_banks(demand, {.device_bytes = device_bytes, .ram_bytes = ram_bytes}, rates);
     const double passes = static_cast<double>(kPromptTokens) / request.batch_tokens;
-    return passes * seconds_a_pass(banks, ram_bytes, rates) + kAnswerTokens * banks.token_seconds();
+    return passes * batch_seconds(experts.groups, experts.banks.slots, ram_bytes, rates) +
+           kAnswerTokens * experts.token_seconds();
 }
 
 }  // namespace

@@ -74,6 +74,16 @@ TEST(BankPlan, StagingIsTakenOffTheRoomWhereExpertsComeAndGo) {
     EXPECT_EQ(nothing.staging.total_bytes(), 0u);
 }
 
+TEST(BankPlan, APassOfManyTokensBringsAllThatHasNoSlot) {
+    const std::vector<BankRequest> groups = lab_groups();
+    const std::vector<uint32_t> half(kLayers, kExperts / 2), all(kLayers, kExperts);
+    const BankRates rates{.upload_bytes_per_second = 45e9, .read_bytes_per_second = 2e9};
+    const double uploads_s = static_cast<double>(kAllBytes) / 2 / 45e9;
+    EXPECT_NEAR(batch_seconds(groups, half, kAllBytes, rates), uploads_s + 4 * kLayers * 250e-6, 1e-6);
+    EXPECT_NEAR(batch_seconds(groups, half, kAllBytes / 4, rates), static_cast<double>(kAllBytes) / 4 / 2e9, 1e-6);
+    EXPECT_EQ(batch_seconds(groups, all, 0, rates), 0);
+}
+
 TEST(BankPlan, AllExpertsWhereTheyFit) {
     const auto slots = plan_banks(small_groups(3, 2), {.device_bytes = 2400}, {});
     EXPECT_THAT(slots, ElementsAre(8, 8, 8));
