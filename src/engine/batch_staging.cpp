@@ -1,7 +1,5 @@
 #include "engine/batch_staging.h"
 
-#include "base/check.h"
-
 #include <algorithm>
 #include <utility>
 
@@ -30,13 +28,15 @@ Result<std::unique_ptr<BatchStaging>> BatchStaging::create(const DeviceStream& s
 
 Status BatchStaging::begin(const Layer& layer, const Layer& later, residency::SlotCache& cache,
                            std::span<const uint32_t> wanted) {
-    HYPURA_CHECK(current_.layer.bank == nullptr);
+    if (current_.layer.bank != nullptr)
+        return fail(ErrorCode::kUnsupportedModel, "{}: two layers' experts are in hand at once; use --device none",
+                    layer.bank->tensor(0)->name);
     cache_ = &cache;
     if (upcoming_.layer.bank == layer.bank) {
         adopt_guess(wanted);
     } else {
         drop(upcoming_);
-        current_ = {.layer = layer, .parts = cache.page_spec(layer.first_page).slices.size()};
+        current_ = {.layer = layer};
         place(current_, wanted);
     }
     guess(later);
@@ -48,6 +48,7 @@ void BatchStaging::place(Routing& routing, std::span<const uint32_t> wanted) {
     DeviceBank& bank = *routing.layer.bank;
     bank.assign_free(wanted);
     routing.fills_slots = !bank.arrivals().empty();
+    routing.is_brought.resize(cache_->page_spec(routing.layer.first_page).slices.size());
     routing.matrices = bank.slots();
     for (const uint32_t expert : wanted) {
         const int32_t slot = bank.slot_of(expert);
@@ -58,7 +59,7 @@ void BatchStaging::place(Routing& routing, std::span<const uint32_t> wanted) {
 // All that is in RAM slots and not on the device. Not where slots are free: who gets them is for the routing to say.
 void BatchStaging::guess(const Layer& layer) {
     if (layer.bank == nullptr || layer.bank->has_free_slots()) return;
-    upcoming_ = {.layer = layer, .parts = cache_->page_spec(layer.first_page).slices.size()};
+    upcoming_ = {.layer = layer};
     std::vector<uint32_t> likely;
     for (uint32_t expert = 0; expert < layer.bank->experts(); ++expert)
         if (layer.bank->slot_of(expert) < 0 && cache_->is_loaded(layer.first_page + expert)) likely.push_back(expert);
@@ -102,7 +103,7 @@ ggml_tensor* BatchStaging::fill_index(const ggml_tensor* ids, std::span<const in
 void BatchStaging::end() {
     for (const Buffer& buffer : buffers_)
         if (buffer.routing == &current_) (void)queue_->wait(buffer.last);
-    if (current_.fills_slots && current_.brought_parts < current_.parts) current_.layer.bank->undo_arrivals();
+    if (current_.fills_slots && std::ranges::contains(current_.is_brought, 0)) current_.layer.bank->undo_arrivals();
     drop(current_);
 }
 
@@ -131,35 +132,40 @@ void BatchStaging::drop(Routing& routing) {
 // ---- parts ---------------------------------------------------------------------------------------------------------
 
 Result<ggml_tensor*> BatchStaging::bring(size_t part) {
-    Buffer* const buffer = buffer_of(part);
-    HYPURA_CHECK(buffer != nullptr);
+    Buffer& buffer = buffer_for(part);
     for (;;) {
         HYPURA_TRY(cache_->poll());
         for (Buffer& each : buffers_) HYPURA_TRY(push_arrived(each));
-        if (buffer->uploads_left == 0) break;
+        if (buffer.uploads_left == 0) break;
         HYPURA_TRY(cache_->wait_for_more());
     }
-    HYPURA_TRY(queue_->wait(buffer->last));
-    ++current_.brought_parts;
-    return buffer->all;
+    HYPURA_TRY(queue_->wait(buffer.last));
+    current_.is_brought[part] = 1;
+    return buffer.all;
 }
 
 Status BatchStaging::release(size_t part) {
-    buffer_of(part)->routing = nullptr;
+    buffer_for(part).routing = nullptr;
     return fill_free_buffers();
 }
 
-BatchStaging::Buffer* BatchStaging::buffer_of(size_t part) {
+// Parts are numbered as a graph reads them. One that reads them in another order, or twice, costs an upload more.
+BatchStaging::Buffer& BatchStaging::buffer_for(size_t part) {
     const auto found = std::ranges::find_if(
         buffers_, [&](const Buffer& buffer) { return buffer.routing == &current_ && buffer.part == part; });
-    return found == buffers_.end() ? nullptr : &*found;
+    if (found != buffers_.end()) return *found;
+    Buffer& buffer = buffers_.front();
+    (void)queue_->wait(buffer.last);
+    fill(buffer, current_, part);
+    return buffer;
 }
 
 Status BatchStaging::fill_free_buffers() {
     HYPURA_TRY(cache_->poll());
     for (Buffer& buffer : buffers_) {
         if (buffer.routing == nullptr)
-            if (Routing* const routing = next_routing(); routing != nullptr) fill(buffer, *routing);
+            if (Routing* const routing = next_routing(); routing != nullptr)
+                fill(buffer, *routing, routing->next_part++);
         HYPURA_TRY(push_arrived(buffer));
     }
     return {};
@@ -167,13 +173,13 @@ Status BatchStaging::fill_free_buffers() {
 
 BatchStaging::Routing* BatchStaging::next_routing() {
     for (Routing* routing : {&current_, &upcoming_})
-        if (routing->layer.bank != nullptr && routing->next_part < routing->parts) return routing;
+        if (routing->layer.bank != nullptr && routing->next_part < routing->is_brought.size()) return routing;
     return nullptr;
 }
 
-void BatchStaging::fill(Buffer& buffer, Routing& routing) {
+void BatchStaging::fill(Buffer& buffer, Routing& routing, size_t part) {
     buffer.routing = &routing;
-    buffer.part = routing.next_part++;
+    buffer.part = part;
     buffer.uploads.assign(routing.places.size(), 0);
     buffer.uploads_left = routing.places.size();
     buffer.copy = 0;

@@ -66,10 +66,9 @@ private:
     struct Routing {
         Layer layer;  // without a bank: none
         std::vector<Place> places;
-        uint32_t matrices = 0;  // of a buffer
-        size_t next_part = 0;   // the first that no buffer was begun for
-        size_t parts = 0;
-        size_t brought_parts = 0;
+        uint32_t matrices = 0;            // of a buffer
+        size_t next_part = 0;             // the first that no buffer was begun for
+        std::vector<uint8_t> is_brought;  // by part
         bool fills_slots = false;
     };
     struct Buffer {
@@ -91,11 +90,11 @@ private:
     void place(Routing& routing, std::span<const uint32_t> wanted);
     Status fill_free_buffers();
     Routing* next_routing();
-    void fill(Buffer& buffer, Routing& routing);
+    void fill(Buffer& buffer, Routing& routing, size_t part);
     void shape(Buffer& buffer) const;
     Status push_arrived(Buffer& buffer);
     void push(Buffer& buffer, size_t place);
-    Buffer* buffer_of(size_t part);
+    Buffer& buffer_for(size_t part);
     void drop(Routing& routing);
 
     std::unique_ptr<UploadQueue> queue_;

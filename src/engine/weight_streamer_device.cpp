@@ -191,8 +191,7 @@ WeightStreamer::DeviceCounters WeightStreamer::device_counters() const {
     return counters;
 }
 
-// ---- batches that name more experts than there are slots
-// -------------------------------------------------------------
+// ---- batches that name more experts than slots --------------------------------------------------------------------
 
 // Leaves in distinct_ what has no device slot, the experts that most rows go to first: they get slots that are free.
 void WeightStreamer::sort_by_rows(const Group& group) {

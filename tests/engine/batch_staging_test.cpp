@@ -184,6 +184,29 @@ TEST_F(BatchStagingTest, WhatWasNotGuessedIsReadIntoSlotsThatWere) {
     }
 }
 
+TEST_F(BatchStagingTest, PartsInAnotherOrderAndTwice) {
+    open(2);
+    for (int round = 0; round < 3; ++round) {
+        ASSERT_TRUE(begin(0, all_, round > 0));
+        for (const size_t part : {2, 2, 0, 1, 0}) {
+            expect_right(0, part, all_);
+            ASSERT_TRUE(staging_->release(part));
+        }
+        staging_->end();
+        ASSERT_TRUE(begin(1, all_));
+        expect_all_right(1, all_);
+    }
+}
+
+TEST_F(BatchStagingTest, OneRoutingAtATime) {
+    open(2);
+    ASSERT_TRUE(begin(0, all_));
+    const Status second = staging_->begin(layer(1), {}, *cache_, all_);
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().code, ErrorCode::kUnsupportedModel);
+    expect_all_right(0, all_);
+}
+
 TEST_F(BatchStagingTest, AnotherLayerThanTheGuessedOne) {
     open(2);
     fill();

@@ -92,6 +92,22 @@ TEST_F(DeviceBankTest, ArrivalsThatDidNotComeAreForgotten) {
     EXPECT_EQ(bank->arrivals().size(), 2u);
 }
 
+TEST_F(DeviceBankTest, FreeSlotsAreFilledAndNobodyLeaves) {
+    const auto bank = make_bank(3);
+    assign(*bank, {4});
+    EXPECT_TRUE(bank->has_free_slots());
+    bank->assign_free(std::vector<uint32_t>{5, 4, 0, 1});
+    EXPECT_EQ(bank->arrivals().size(), 2u);
+    EXPECT_FALSE(bank->has_free_slots());
+    EXPECT_GE(bank->slot_of(4), 0);
+    EXPECT_GE(bank->slot_of(5), 0);
+    EXPECT_GE(bank->slot_of(0), 0);
+    EXPECT_EQ(bank->slot_of(1), -1);
+    bank->undo_arrivals();
+    EXPECT_EQ(bank->slot_of(5), -1);
+    EXPECT_GE(bank->slot_of(4), 0);
+}
+
 TEST_F(DeviceBankTest, ListsSlotsInTheOrderInWhichTheyWouldBeFreed) {
     const auto bank = make_bank(3);
     assign(*bank, {0, 1});
