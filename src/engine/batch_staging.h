@@ -35,10 +35,10 @@ public:
         residency::PageId first_page = 0;
     };
     // Begins a routing of `layer`: `wanted` are experts that its slots do not hold, all pinned and on their way into
-    // RAM slots, in the order of their reads. As many as slots are free for are kept there. `later` is the layer that
-    // comes next, if it will name nearly all of its experts, else nothing: it is begun as soon as there is a buffer for
-    // it. Behind settle(). What is wanted stays pinned, and the bank as it is, until end(). No other routing is in
-    // hand.
+    // RAM slots; the first of them, as many as slots are free for, are kept there. `later` is the layer that comes
+    // next, if it will name nearly all of its experts, else nothing: it is begun as soon as there is a buffer for it.
+    // Behind settle(). What is wanted stays pinned, and the bank as it is, until end(). kUnsupportedModel where another
+    // routing is in hand.
     Status begin(const Layer& layer, const Layer& later, residency::SlotCache& cache, std::span<const uint32_t> wanted);
     // The index tensor of the routing in hand (DeviceBank::fill_index).
     ggml_tensor* fill_index(const ggml_tensor* ids, std::span<const int32_t> experts);
