@@ -33,7 +33,7 @@ Status BatchStaging::begin(const Layer& layer, const Layer& later, residency::Sl
                     layer.bank->tensor(0)->name);
     cache_ = &cache;
     if (upcoming_.layer.bank == layer.bank) {
-        adopt_guess(wanted);
+        HYPURA_TRY(adopt_guess(wanted));
     } else {
         drop(upcoming_);
         current_ = {.layer = layer};
@@ -67,7 +67,7 @@ void BatchStaging::guess(const Layer& layer) {
 }
 
 // What is wanted keeps its place. The rest lies behind all that was guessed; guesses that were wrong leave gaps.
-void BatchStaging::adopt_guess(std::span<const uint32_t> wanted) {
+Status BatchStaging::adopt_guess(std::span<const uint32_t> wanted) {
     const std::vector<Place> guessed = std::move(upcoming_.places);
     current_ = std::exchange(upcoming_, {});
     current_.places.clear();
@@ -80,16 +80,17 @@ void BatchStaging::adopt_guess(std::span<const uint32_t> wanted) {
     for (const uint32_t expert : wanted)
         if (is_new[expert] != 0) current_.places.push_back({expert, current_.matrices++});
     for (Buffer& buffer : buffers_)
-        if (buffer.routing == &upcoming_) adopt(buffer, kept);
+        if (buffer.routing == &upcoming_) HYPURA_TRY(adopt(buffer, kept));
+    return {};
 }
 
-void BatchStaging::adopt(Buffer& buffer, std::span<const size_t> kept) {
+Status BatchStaging::adopt(Buffer& buffer, std::span<const size_t> kept) {
     std::vector<UploadQueue::Ticket> uploads(current_.places.size());
     for (size_t i = 0; i < kept.size(); ++i) uploads[i] = buffer.uploads[kept[i]];
     buffer.routing = &current_;
     buffer.uploads_left = static_cast<size_t>(std::ranges::count(uploads, UploadQueue::Ticket{0}));
     buffer.uploads = std::move(uploads);
-    shape(buffer);
+    return shape(buffer);
 }
 
 ggml_tensor* BatchStaging::fill_index(const ggml_tensor* ids, std::span<const int32_t> experts) {
@@ -132,32 +133,33 @@ void BatchStaging::drop(Routing& routing) {
 // ---- parts ---------------------------------------------------------------------------------------------------------
 
 Result<ggml_tensor*> BatchStaging::bring(size_t part) {
-    Buffer& buffer = buffer_for(part);
+    HYPURA_ASSIGN(Buffer* const buffer, buffer_for(part));
     for (;;) {
         HYPURA_TRY(cache_->poll());
         for (Buffer& each : buffers_) HYPURA_TRY(push_arrived(each));
-        if (buffer.uploads_left == 0) break;
+        if (buffer->uploads_left == 0) break;
         HYPURA_TRY(cache_->wait_for_more());
     }
-    HYPURA_TRY(queue_->wait(buffer.last));
+    HYPURA_TRY(queue_->wait(buffer->last));
     current_.is_brought[part] = 1;
-    return buffer.all;
+    return buffer->all;
 }
 
 Status BatchStaging::release(size_t part) {
-    buffer_for(part).routing = nullptr;
+    HYPURA_ASSIGN(Buffer* const buffer, buffer_for(part));
+    buffer->routing = nullptr;
     return fill_free_buffers();
 }
 
 // Parts are numbered as a graph reads them. One that reads them in another order, or twice, costs an upload more.
-BatchStaging::Buffer& BatchStaging::buffer_for(size_t part) {
+Result<BatchStaging::Buffer*> BatchStaging::buffer_for(size_t part) {
     const auto found = std::ranges::find_if(
         buffers_, [&](const Buffer& buffer) { return buffer.routing == &current_ && buffer.part == part; });
-    if (found != buffers_.end()) return *found;
+    if (found != buffers_.end()) return &*found;
     Buffer& buffer = buffers_.front();
-    (void)queue_->wait(buffer.last);
-    fill(buffer, current_, part);
-    return buffer;
+    HYPURA_TRY(queue_->wait(buffer.last));
+    HYPURA_TRY(fill(buffer, current_, part));
+    return &buffer;
 }
 
 Status BatchStaging::fill_free_buffers() {
@@ -165,7 +167,7 @@ Status BatchStaging::fill_free_buffers() {
     for (Buffer& buffer : buffers_) {
         if (buffer.routing == nullptr)
             if (Routing* const routing = next_routing(); routing != nullptr)
-                fill(buffer, *routing, routing->next_part++);
+                HYPURA_TRY(fill(buffer, *routing, routing->next_part++));
         HYPURA_TRY(push_arrived(buffer));
     }
     return {};
@@ -177,30 +179,21 @@ BatchStaging::Routing* BatchStaging::next_routing() {
     return nullptr;
 }
 
-void BatchStaging::fill(Buffer& buffer, Routing& routing, size_t part) {
+Status BatchStaging::fill(Buffer& buffer, Routing& routing, size_t part) {
     buffer.routing = &routing;
     buffer.part = part;
     buffer.uploads.assign(routing.places.size(), 0);
     buffer.uploads_left = routing.places.size();
     buffer.copy = 0;
-    shape(buffer);
+    return shape(buffer);
 }
 
-void BatchStaging::shape(Buffer& buffer) const {
+Status BatchStaging::shape(Buffer& buffer) const {
     const DeviceBank& bank = *buffer.routing->layer.bank;
     const ggml_tensor& weight = *bank.tensor(buffer.part);
-    const auto lay_out = [&](ggml_tensor& tensor, uint32_t matrices) {
-        tensor.type = weight.type;
-        std::copy_n(weight.ne, GGML_MAX_DIMS, tensor.ne);
-        std::copy_n(weight.nb, GGML_MAX_DIMS, tensor.nb);
-        tensor.ne[2] = matrices;
-        tensor.nb[3] = tensor.nb[2] * matrices;
-        tensor.buffer = buffer.memory.get();
-        tensor.data = ggml_backend_buffer_get_base(buffer.memory.get());
-        ggml_backend_buffer_init_tensor(buffer.memory.get(), &tensor);
-    };
-    lay_out(*buffer.head, bank.slots());
-    lay_out(*buffer.all, buffer.routing->matrices);
+    const uint64_t bytes = bank.matrix_bytes(buffer.part);
+    HYPURA_TRY(lay_over(buffer.memory.get(), weight, bytes, bank.slots(), *buffer.head));
+    return lay_over(buffer.memory.get(), weight, bytes, buffer.routing->matrices, *buffer.all);
 }
 
 // What has come into RAM slots; when all has, the bank's slots behind it, the new experts among them.
@@ -222,13 +215,12 @@ void BatchStaging::push(Buffer& buffer, size_t place) {
     const auto [expert, matrix] = buffer.routing->places[place];
     const DeviceBank& bank = *buffer.routing->layer.bank;
     const residency::PageId page = buffer.routing->layer.first_page + expert;
-    const residency::PageSpec& spec = cache_->page_spec(page);
     const uint64_t bytes = bank.matrix_bytes(buffer.part);
-    buffer.uploads[place] = buffer.last = queue_->push(
-        {.to = matrix < bank.slots() ? bank.tensor(buffer.part) : buffer.all,
-         .offset = bytes * matrix,
-         .data = cache_->slot_memory(spec.slot_class, cache_->slot_of(page)) + spec.slices[buffer.part].slot_offset,
-         .bytes = bytes});
+    buffer.uploads[place] = buffer.last =
+        queue_->push({.to = matrix < bank.slots() ? bank.tensor(buffer.part) : buffer.all,
+                      .offset = bytes * matrix,
+                      .data = cache_->slice_memory(page, buffer.part),
+                      .bytes = bytes});
     uploaded_bytes_ += bytes;
     --buffer.uploads_left;
 }

@@ -85,16 +85,16 @@ private:
 
     BatchStaging() = default;
     void guess(const Layer& layer);
-    void adopt_guess(std::span<const uint32_t> wanted);
-    void adopt(Buffer& buffer, std::span<const size_t> kept);
+    Status adopt_guess(std::span<const uint32_t> wanted);
+    Status adopt(Buffer& buffer, std::span<const size_t> kept);
     void place(Routing& routing, std::span<const uint32_t> wanted);
     Status fill_free_buffers();
     Routing* next_routing();
-    void fill(Buffer& buffer, Routing& routing, size_t part);
-    void shape(Buffer& buffer) const;
+    Status fill(Buffer& buffer, Routing& routing, size_t part);
+    Status shape(Buffer& buffer) const;
     Status push_arrived(Buffer& buffer);
     void push(Buffer& buffer, size_t place);
-    Buffer& buffer_for(size_t part);
+    Result<Buffer*> buffer_for(size_t part);
     void drop(Routing& routing);
 
     std::unique_ptr<UploadQueue> queue_;

@@ -29,16 +29,8 @@ Result<std::unique_ptr<DeviceBank>> DeviceBank::create(DeviceStream& stream, con
 // The matrices lie one behind another, as in the file.
 Status DeviceBank::bind(const SlotPart& part, uint32_t slots) {
     HYPURA_ASSIGN(BufferHandle buffer, stream_->allocate(part.bytes * slots + ggml_row_size(part.tensor->type, 512)));
-    ggml_tensor& tensor = *part.tensor;
-    tensor.buffer = buffer.get();
-    tensor.data = ggml_backend_buffer_get_base(buffer.get());
-    tensor.extra = nullptr;
-    tensor.ne[2] = slots;
-    tensor.nb[2] = part.bytes;
-    tensor.nb[3] = part.bytes * slots;
-    if (ggml_backend_buffer_init_tensor(buffer.get(), &tensor) != GGML_STATUS_SUCCESS)
-        return fail(ErrorCode::kInternal, "{}: the device does not take this tensor", tensor.name);
-    parts_.push_back({&tensor, part.bytes, std::move(buffer)});
+    HYPURA_TRY(lay_over(buffer.get(), *part.tensor, part.bytes, slots, *part.tensor));
+    parts_.push_back({part.tensor, part.bytes, std::move(buffer)});
     return {};
 }
 

@@ -63,6 +63,23 @@ size_t rows_at_a_time(const ggml_tensor* node) {
 
 }  // namespace
 
+Status lay_over(ggml_backend_buffer_t buffer, const ggml_tensor& weight, uint64_t matrix_bytes, uint64_t matrices,
+                ggml_tensor& tensor) {
+    tensor.type = weight.type;
+    for (int dimension = 0; dimension < GGML_MAX_DIMS; ++dimension) {
+        tensor.ne[dimension] = weight.ne[dimension];
+        tensor.nb[dimension] = weight.nb[dimension];
+    }
+    tensor.ne[2] = static_cast<int64_t>(matrices);
+    tensor.nb[2] = matrix_bytes;
+    tensor.nb[3] = matrix_bytes * matrices;
+    tensor.buffer = buffer;
+    tensor.data = ggml_backend_buffer_get_base(buffer);
+    tensor.extra = nullptr;
+    if (ggml_backend_buffer_init_tensor(buffer, &tensor) == GGML_STATUS_SUCCESS) return {};
+    return fail(ErrorCode::kInternal, "{}: the device does not take this tensor", weight.name);
+}
+
 Result<std::unique_ptr<DeviceStream>> DeviceStream::create(ggml_backend_dev_t device, uint64_t staging_bytes) {
     std::unique_ptr<DeviceStream> stream(new DeviceStream());
     stream->device_ = device;
@@ -142,20 +159,13 @@ void DeviceStream::wait() {
     reads_ = 0;
 }
 
-ggml_tensor* DeviceStream::staging_like(const ggml_tensor* weight, uint64_t matrix_bytes) {
+Result<ggml_tensor*> DeviceStream::staging_like(const ggml_tensor* weight, uint64_t matrix_bytes) {
     const uint64_t matrices = staging_ == nullptr ? 0 : ggml_backend_buffer_get_size(staging_.get()) / matrix_bytes;
-    if (matrices == 0) return nullptr;
-    ggml_tensor& staging = *staging_tensor_;
-    staging.type = weight->type;
-    std::copy_n(weight->ne, GGML_MAX_DIMS, staging.ne);
-    std::copy_n(weight->nb, GGML_MAX_DIMS, staging.nb);
-    staging.ne[2] = static_cast<int64_t>(matrices);
-    staging.nb[2] = matrix_bytes;
-    staging.nb[3] = matrix_bytes * matrices;
-    staging.buffer = staging_.get();
-    staging.data = ggml_backend_buffer_get_base(staging_.get());
-    ggml_backend_buffer_init_tensor(staging_.get(), &staging);
-    return &staging;
+    if (matrices == 0)
+        return fail(ErrorCode::kOutOfMemory, "{}: no room on the device for one expert of a batch; raise --vram",
+                    weight->name);
+    HYPURA_TRY(lay_over(staging_.get(), *weight, matrix_bytes, matrices, *staging_tensor_));
+    return staging_tensor_;
 }
 
 Status DeviceStream::multiply(ggml_tensor* node, ggml_tensor* matrices, std::span<const RoutedRow> rows) {

@@ -25,6 +25,11 @@ struct AllocatorDeleter {
     void operator()(ggml_gallocr_t allocator) const { ggml_gallocr_free(allocator); }
 };
 
+// Makes `tensor` that many matrices like those of `weight`, one behind another from the beginning of `buffer` on.
+// kInternal where the device does not take that.
+Status lay_over(ggml_backend_buffer_t buffer, const ggml_tensor& weight, uint64_t matrix_bytes, uint64_t matrices,
+                ggml_tensor& tensor);
+
 class DeviceStream {
 public:
     // `staging_bytes` of device memory hold experts that pass through; 0: none do.
@@ -46,8 +51,8 @@ public:
     Result<const std::byte*> begin_read(const ggml_tensor* tensor);
     void wait();
 
-    // The staging memory as matrices like those of `weight`, as many as fit (at least one, or null).
-    ggml_tensor* staging_like(const ggml_tensor* weight, uint64_t matrix_bytes);
+    // The staging memory as matrices like those of `weight`, as many as fit. kOutOfMemory where none does.
+    Result<ggml_tensor*> staging_like(const ggml_tensor* weight, uint64_t matrix_bytes);
 
     // Writes the rows of `node` = MUL_MAT_ID(weight, src[1], …) that `rows` names; a row's slot is a matrix of
     // `matrices`. Blocks. kUnsupportedModel where src[1] is laid out in a way that has not been seen.

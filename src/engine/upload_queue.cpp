@@ -96,9 +96,8 @@ void UploadQueue::resume_writers() {
 
 void UploadQueue::write(const std::stop_token& stop) {
     std::unique_lock lock(mutex_);
-    while (change_.wait(lock, stop, [this] { return may_write(); })) {
-        const auto next = std::ranges::find_if(queued_, [](const Queued& queued) { return queued.transfer.bytes > 0; });
-        const Transfer piece = cut(next->transfer);
+    while (change_.wait(lock, stop, [this] { return !is_paused_ && next_to_write() != nullptr; })) {
+        const Transfer piece = cut(*next_to_write());
         ++writing_;
         lock.unlock();
         ggml_backend_tensor_set(piece.to, piece.data, piece.offset, piece.bytes);
@@ -109,8 +108,9 @@ void UploadQueue::write(const std::stop_token& stop) {
 }
 
 // Copies within the device are left for its queue.
-bool UploadQueue::may_write() const {
-    return !is_paused_ && std::ranges::any_of(queued_, [](const Queued& queued) { return queued.transfer.bytes > 0; });
+UploadQueue::Transfer* UploadQueue::next_to_write() {
+    const auto next = std::ranges::find_if(queued_, [](const Queued& queued) { return queued.transfer.bytes > 0; });
+    return next == queued_.end() ? nullptr : &next->transfer;
 }
 
 // ---- the device's queue --------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ private:
 
     explicit UploadQueue(BackendHandle backend) : backend_(std::move(backend)) {}
     void write(const std::stop_token& stop);
-    bool may_write() const;
+    Transfer* next_to_write();
     void feed(const std::stop_token& stop);
     void take_batch();
     void take_until(Ticket ticket);

@@ -145,7 +145,6 @@ private:
     Status compute_on_device(const Pending& pending);
     Status multiply_arrived(const Pending& pending);
     void collect_rows_on_device(const Group& group);
-    const std::byte* slice_memory(residency::PageId page, size_t slice) const;
     bool is_routing(const Group& group, const ggml_tensor* ids) const;
 
     void note_resident(const StreamLayout& layout, const placement::StreamPlan& plan);

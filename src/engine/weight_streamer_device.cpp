@@ -6,6 +6,7 @@
 // (batch_staging.h). Where there is no room for these, in pieces: first by the experts that are there, then by the
 // others as they pass through the staging memory. While the device computes a layer, what the next one will probably
 // name is brought.
+#include "base/check.h"
 #include "engine/weight_streamer.h"
 
 #include <algorithm>
@@ -86,7 +87,7 @@ void WeightStreamer::list_uploads(const Group& group) {
             continue;
         }
         for (size_t part = 0; part < cache_.page_spec(page).slices.size(); ++part)
-            uploads_.push_back(group.bank->matrix(part, arrival.slot, slice_memory(page, part)));
+            uploads_.push_back(group.bank->matrix(part, arrival.slot, cache_.slice_memory(page, part)));
     }
 }
 
@@ -111,7 +112,7 @@ Status WeightStreamer::upload_awaited(const Group& group) {
                 HYPURA_TRY(cache_.wait_for_more());
             }
             const auto slot = static_cast<uint32_t>(group.bank->slot_of(page - group.first_page));
-            begin_upload(group, group.bank->matrix(part, slot, slice_memory(page, part)));
+            begin_upload(group, group.bank->matrix(part, slot, cache_.slice_memory(page, part)));
         }
     }
     return {};
@@ -130,11 +131,6 @@ void WeightStreamer::release_brought(Group& group) {
         cache_.release(std::span(&page, 1));
         return true;
     });
-}
-
-const std::byte* WeightStreamer::slice_memory(residency::PageId page, size_t slice) const {
-    const residency::PageSpec& spec = cache_.page_spec(page);
-    return cache_.slot_memory(spec.slot_class, cache_.slot_of(page)) + spec.slices[slice].slot_offset;
 }
 
 // ---- experts of the next layer -------------------------------------------------------------------------------------
@@ -201,7 +197,9 @@ void WeightStreamer::sort_by_rows(const Group& group) {
     std::ranges::stable_sort(distinct_, std::greater{}, [&](uint32_t expert) { return rows[expert]; });
 }
 
+// No experts came ahead: that is for batches that fit (may_upload_ahead).
 Status WeightStreamer::stage_batch(Group& group, const ggml_tensor* ids) {
+    HYPURA_CHECK(ahead_ == nullptr || ahead_->rest().empty());
     group.batch = Batch::kStaged;
     ++device_counters_.batches_staged;
     BatchStaging& staging = *group.bank->staging();
@@ -277,10 +275,7 @@ Status WeightStreamer::multiply_arrived(const Pending& pending) {
     const Group& group = *pending.part.group;
     DeviceStream& stream = group.bank->stream();
     const uint64_t bytes = group.bank->matrix_bytes(pending.part.slice);
-    ggml_tensor* const staging = stream.staging_like(pending.node->src[0], bytes);
-    if (staging == nullptr)
-        return fail(ErrorCode::kOutOfMemory, "{}: no room on the device for one expert of a batch; raise --vram",
-                    pending.node->src[0]->name);
+    HYPURA_ASSIGN(ggml_tensor* const staging, stream.staging_like(pending.node->src[0], bytes));
     const auto columns = static_cast<size_t>(group.routed_by->ne[0]);
     for (uint32_t expert = 0; expert < group.experts;) {
         staging_slot_.assign(group.experts, -1);
@@ -288,7 +283,7 @@ Status WeightStreamer::multiply_arrived(const Pending& pending) {
             if (arrived_[expert] == 0) continue;
             staging_slot_[expert] = slot;
             stream.upload(staging, bytes * static_cast<uint64_t>(slot),
-                          slice_memory(group.first_page + expert, pending.part.slice), bytes);
+                          cache_.slice_memory(group.first_page + expert, pending.part.slice), bytes);
             device_counters_.uploaded_bytes += bytes;
             ++slot;
         }

@@ -17,8 +17,8 @@ constexpr double kAheadRate = 0.7;
 
 // Whole parts may take a sixth of the room for experts: a token uploads a few percent more for it, and a prompt of 4096
 // tokens is 1.6 times as quick as in pieces (docs/devices.md).
-constexpr uint64_t kMostPartsOfRoom = 6;
-constexpr uint64_t kMostPiecesOfRoom = 16;
+constexpr uint64_t kRoomPerParts = 6;
+constexpr uint64_t kRoomPerPieces = 16;
 constexpr uint64_t kMostPieceBytes = uint64_t{256} << 20;
 
 // Of one layer.
@@ -199,8 +199,8 @@ BankStaging plan_staging(std::span<const BankRequest> groups, uint64_t room_byte
         matrix_bytes = std::max(matrix_bytes, group.matrix_bytes);
         part_bytes = std::max(part_bytes, group.matrix_bytes * group.experts);
     }
-    if (2 * part_bytes <= room_bytes / kMostPartsOfRoom) return {.part_bytes = part_bytes};
-    const uint64_t wanted_bytes = std::min({kMostPieceBytes, part_bytes, room_bytes / kMostPiecesOfRoom});
+    if (2 * part_bytes <= room_bytes / kRoomPerParts) return {.part_bytes = part_bytes};
+    const uint64_t wanted_bytes = std::min({kMostPieceBytes, part_bytes, room_bytes / kRoomPerPieces});
     return {.piece_bytes = std::max(matrix_bytes, wanted_bytes)};
 }
 

@@ -53,6 +53,9 @@ BankForecast forecast_banks(std::span<const BankRequest> groups, std::span<const
 // experts stay with the host.
 std::vector<uint32_t> plan_banks(std::span<const BankRequest> groups, const BankRoom& room, const BankRates& rates);
 
+// Likewise where experts cannot come and go: each group has all of its experts on the device, or none.
+std::vector<uint32_t> plan_whole_banks(std::span<const BankRequest> groups, const BankRoom& room);
+
 // What a device sets aside, of the room for experts, for batches that name more of a group's than it has slots.
 struct BankStaging {
     uint64_t part_bytes = 0;   // twice this: whole parts of a group (all gate matrices, say), by turns; 0: none
@@ -75,8 +78,5 @@ StagedBanks plan_staged_banks(std::span<const BankRequest> groups, BankRoom room
 // lacks of it.
 double batch_seconds(std::span<const BankRequest> groups, std::span<const uint32_t> slots, uint64_t ram_bytes,
                      const BankRates& rates);
-
-// Likewise where experts cannot come and go: each group has all of its experts on the device, or none.
-std::vector<uint32_t> plan_whole_banks(std::span<const BankRequest> groups, const BankRoom& room);
 
 }  // namespace hypura::placement

@@ -229,6 +229,11 @@ void SlotCache::let_go(PageId id) {
     if (observer_ != nullptr) observer_->withdrawn(id);
 }
 
+std::byte* SlotCache::slice_memory(PageId page, size_t slice) const {
+    const PageSpec& spec = pages_[page].spec;
+    return slot_memory(spec.slot_class, pages_[page].slot) + spec.slices[slice].slot_offset;
+}
+
 std::byte* SlotCache::slot_memory(uint32_t slot_class, SlotIndex slot) const {
     const SlotClass& owner = classes_[slot_class];
     const MemoryRegion& piece = owner.memory[slot / owner.slots_a_piece];
@@ -289,9 +294,7 @@ void SlotCache::queue_slice(PageId id, size_t index) {
     const PageSpec& spec = pages_[id].spec;
     if (index >= spec.slices.size()) return;
     const SliceSpec& slice = spec.slices[index];
-    reads_.push_back({slice.file, slice.offset, slice.bytes,
-                      slot_memory(spec.slot_class, pages_[id].slot) + slice.slot_offset, read_tag(id, index),
-                      slice.what});
+    reads_.push_back({slice.file, slice.offset, slice.bytes, slice_memory(id, index), read_tag(id, index), slice.what});
 }
 
 // Collects finished reads; with `block`, waits for at least one.

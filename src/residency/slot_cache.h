@@ -160,6 +160,7 @@ public:
     // Of a page that is loaded or loading.
     SlotIndex slot_of(PageId page) const { return pages_[page].slot; }
     std::byte* slot_memory(uint32_t slot_class, SlotIndex slot) const;
+    std::byte* slice_memory(PageId page, size_t slice) const;
     // All slots of a class in one piece, slot after slot: in ordinary memory only.
     std::byte* class_memory(uint32_t slot_class) const;
     const SlotClassSpec& class_spec(uint32_t slot_class) const { return classes_[slot_class].spec; }

@@ -175,7 +175,7 @@ TEST_F(DeviceBankTest, PiecesMakeUpTheWholeProduct) {
     // Token 0 is routed to experts 1 and 2, token 1 to 4 and 1; expert 2 passes through the staging memory.
     const std::vector<RoutedRow> here = {{bank->slot_of(1), 0, 0}, {bank->slot_of(4), 0, 1}, {bank->slot_of(1), 1, 1}};
     ASSERT_TRUE(stream_->multiply(node, bank->tensor(0), here));
-    ggml_tensor* const staging = stream_->staging_like(experts_, matrix_bytes());
+    ggml_tensor* const staging = stream_->staging_like(experts_, matrix_bytes()).value();
     ASSERT_NE(staging, nullptr);
     EXPECT_EQ(staging->ne[2], 2);
     const std::vector<float> passing = matrix(2);
