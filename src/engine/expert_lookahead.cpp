@@ -11,12 +11,14 @@ constexpr size_t kPagesUnderWay = 2;          // with fewer, layers further ahea
 // The same in passes of many tokens, which need nearly all of a layer: the disk is to work through layers that lack
 // nothing, for the first one behind them that does.
 constexpr size_t kPagesUnderWayOfMany = 64;
+constexpr double kNearlyAll = 7.0 / 8;
 constexpr size_t kFewTokens = 32;
 
 }  // namespace
 
 void ExpertLookahead::begin_pass() {
     ++passes_;
+    pass_tokens_ = 0;
     for (Forecasts& forecasts : layers_) {
         for (Forecast& forecast : forecasts.by_distance) forecast.absent.clear();
         forecasts.chosen.clear();
@@ -29,6 +31,9 @@ void ExpertLookahead::judge(size_t layer, std::span<const int32_t> ids, size_t t
     const size_t tokens = ids.size() / top_k;
     kind_ = tokens <= 1 ? kOneToken : tokens <= kFewTokens ? kSomeTokens : kManyTokens;
     note_named(judged.layer, ids);
+    note_width(judged, tokens);
+    const auto named = static_cast<double>(std::ranges::count(named_, 1));
+    names_nearly_all_ = kind_ == kManyTokens && named >= kNearlyAll * judged.layer.experts;
     learn(judged, tokens);
     withdraw_wrong(judged, cache);
     note_lack(demanded, cache);
@@ -37,6 +42,16 @@ void ExpertLookahead::judge(size_t layer, std::span<const int32_t> ids, size_t t
 void ExpertLookahead::note_named(const Layer& layer, std::span<const int32_t> ids) {
     named_.assign(layer.experts, 0);
     for (const int32_t id : ids) named_[static_cast<size_t>(id)] = 1;
+}
+
+void ExpertLookahead::note_width(Forecasts& judged, size_t tokens) {
+    pass_tokens_ = std::max(pass_tokens_, tokens);
+    if (pass_tokens_ > 1) judged.narrows = tokens < pass_tokens_;
+}
+
+// Of several tokens the last layer mostly computes one: those whose logits somebody wants.
+bool ExpertLookahead::is_narrow(size_t layer) const {
+    return kind_ != kOneToken && layers_[layer].narrows.value_or(layer + 1 == layers_.size());
 }
 
 void ExpertLookahead::learn(Forecasts& judged, size_t tokens) {
@@ -75,7 +90,7 @@ void ExpertLookahead::note_lack(std::span<const residency::PageId> demanded, con
 bool ExpertLookahead::wants_input(size_t layer, const residency::SlotCache& cache) const {
     if (!asks_) return false;
     for (size_t ahead = 1; ahead <= RouterGuess::kMostLayersAhead && layer + ahead < layers_.size(); ++ahead)
-        if (is_worth_asking(layers_[layer + ahead].layer, ahead, cache)) return true;
+        if (is_worth_asking(layer + ahead, ahead, cache)) return true;
     return false;
 }
 
@@ -85,27 +100,54 @@ Result<std::span<const residency::PageId>> ExpertLookahead::choose(size_t layer,
     pages_.clear();
     const Layer& here = layers_[layer].layer;
     const size_t under_way = missing_ + (cache.reads_under_way() + here.slices - 1) / here.slices;
-    const size_t wanted_under_way = kind_ == kManyTokens ? kPagesUnderWayOfMany : kPagesUnderWay;
     for (size_t ahead = 1; asks_ && ahead <= RouterGuess::kMostLayersAhead && layer + ahead < layers_.size(); ++ahead) {
-        const size_t most_pages = ahead == 1 ? missing_ + foreseen_ + kPagesBehindDemand
-                                             : wanted_under_way - std::min(wanted_under_way, under_way);
+        const size_t most_pages = most_pages_ahead(ahead, under_way);
         if (pages_.size() >= most_pages) break;
         Forecasts& target = layers_[layer + ahead];
-        if (!is_worth_asking(target.layer, ahead, cache)) continue;
+        if (!is_worth_asking(layer + ahead, ahead, cache)) continue;
         HYPURA_TRY(guess_.make(compute, here.router, target.layer.router, input, top_k));
         note_absent(target, ahead, input == nullptr ? 0 : static_cast<uint32_t>(ggml_nrows(input)), cache);
         choose_trusted(target, ahead, most_pages);
     }
+    if (asks_ && names_nearly_all_)
+        choose_whole_layers(layer, most_pages_ahead(RouterGuess::kMostLayersAhead + 1, under_way), cache);
     return std::span<const residency::PageId>(pages_);
+}
+
+// Behind as many reads as this layer needs the next one's; of many tokens, and of layers behind that, as many as keep
+// the disk at work.
+size_t ExpertLookahead::most_pages_ahead(size_t layers_ahead, size_t under_way) const {
+    const size_t wanted_under_way = kind_ == kManyTokens ? kPagesUnderWayOfMany : kPagesUnderWay;
+    const size_t lacking = wanted_under_way - std::min(wanted_under_way, under_way);
+    if (layers_ahead > 1) return lacking;
+    const size_t as_this_one = missing_ + foreseen_ + kPagesBehindDemand;
+    return kind_ == kManyTokens ? std::max(as_this_one, lacking) : as_this_one;
+}
+
+void ExpertLookahead::choose_whole_layers(size_t layer, size_t most_pages, const residency::SlotCache& cache) {
+    for (size_t later = layer + RouterGuess::kMostLayersAhead + 1; later < layers_.size(); ++later) {
+        Forecasts& target = layers_[later];
+        for (uint32_t expert = 0; expert < target.layer.experts && !is_narrow(later); ++expert) {
+            if (pages_.size() >= most_pages) return;
+            if (is_missing(target.layer, expert, cache)) choose_page(target, expert);
+        }
+    }
+}
+
+void ExpertLookahead::choose_page(Forecasts& target, uint32_t expert) {
+    const residency::PageId page = target.layer.first_page + expert;
+    if (std::ranges::contains(pages_, page)) return;  // another token's guess
+    pages_.push_back(page);
+    target.chosen.push_back(page);
 }
 
 bool ExpertLookahead::is_missing(const Layer& layer, uint32_t expert, const residency::SlotCache& cache) {
     return cache.is_absent(layer.first_page + expert) && (layer.bank == nullptr || layer.bank->slot_of(expert) < 0);
 }
 
-bool ExpertLookahead::is_worth_asking(const Layer& target, size_t layers_ahead,
-                                      const residency::SlotCache& cache) const {
-    if (target.router.weight == nullptr) return false;
+bool ExpertLookahead::is_worth_asking(size_t layer, size_t layers_ahead, const residency::SlotCache& cache) const {
+    const Layer& target = layers_[layer].layer;
+    if (target.router.weight == nullptr || is_narrow(layer)) return false;
     if (!trust().is_worthwhile(layers_ahead) && passes_ % kPassesBetweenTrials != 0) return false;
     for (uint32_t expert = 0; expert < target.experts; ++expert)
         if (is_missing(target, expert, cache)) return true;
@@ -128,10 +170,7 @@ void ExpertLookahead::choose_trusted(Forecasts& target, size_t layers_ahead, siz
     std::ranges::sort(trusted_, std::greater{}, &ExpertGuess::margin);
     for (const ExpertGuess& guess : trusted_) {
         if (pages_.size() >= most_pages) return;
-        const residency::PageId page = target.layer.first_page + guess.expert;
-        if (std::ranges::contains(pages_, page)) continue;  // another token's guess
-        pages_.push_back(page);
-        target.chosen.push_back(page);
+        choose_page(target, guess.expert);
     }
 }
 

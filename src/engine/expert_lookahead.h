@@ -5,6 +5,10 @@
 // many as this one lacked and a few more, so that the disk works while the rest of this layer and the next one's
 // attention are computed; where little is under way, layers further ahead are asked too. What turns out wrong loses its
 // promise and ages like any other page. Once a whole pass has lacked nothing, nobody guesses.
+//
+// A pass of many tokens names nearly all experts of each layer: then nobody is asked about layers beyond the routers'
+// reach, and all that they lack is read in the order of the layers. What memory holds lies together, since the policy
+// gives up the layers behind the one that is computed; by this the disk works from the second layer of a pass on.
 #pragma once
 
 #include "base/status.h"
@@ -15,6 +19,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -30,7 +35,7 @@ public:
         RouterTrace router;   // weights that are in the host's memory, or nothing: then nobody guesses this layer
         const DeviceBank* bank = nullptr;  // device slots: an expert that has one need not be read
     };
-    void add_layer(const Layer& layer) { layers_.push_back({layer, {}, {}}); }
+    void add_layer(const Layer& layer) { layers_.push_back({layer, {}, {}, {}}); }
 
     void begin_pass();
 
@@ -59,16 +64,22 @@ private:
         Layer layer;
         std::array<Forecast, RouterGuess::kMostLayersAhead> by_distance;
         std::vector<residency::PageId> chosen;  // to be read, and not judged yet
+        std::optional<bool> narrows;            // computed fewer tokens than the pass has, when it had several
     };
     void note_named(const Layer& layer, std::span<const int32_t> ids);
+    void note_width(Forecasts& judged, size_t tokens);
+    bool is_narrow(size_t layer) const;
     void learn(Forecasts& judged, size_t tokens);
     void withdraw_wrong(Forecasts& judged, residency::SlotCache& cache);
     void note_lack(std::span<const residency::PageId> demanded, const residency::SlotCache& cache);
     static bool is_missing(const Layer& layer, uint32_t expert, const residency::SlotCache& cache);
     const GuessTrust& trust() const { return trust_[kind_]; }
-    bool is_worth_asking(const Layer& target, size_t layers_ahead, const residency::SlotCache& cache) const;
+    bool is_worth_asking(size_t layer, size_t layers_ahead, const residency::SlotCache& cache) const;
     void note_absent(Forecasts& target, size_t layers_ahead, uint32_t tokens, const residency::SlotCache& cache);
     void choose_trusted(Forecasts& target, size_t layers_ahead, size_t most_pages);
+    size_t most_pages_ahead(size_t layers_ahead, size_t under_way) const;
+    void choose_whole_layers(size_t layer, size_t most_pages, const residency::SlotCache& cache);
+    void choose_page(Forecasts& target, uint32_t expert);
 
     std::vector<Forecasts> layers_;
     RouterGuess guess_;
@@ -79,6 +90,8 @@ private:
     size_t foreseen_ = 0;  // those that guesses brought, or are bringing
     size_t routings_without_lack_ = 0;
     bool asks_ = true;                      // the next layers, after the last judged routing
+    bool names_nearly_all_ = false;         // the last judged routing, of many tokens, of its layer's experts
+    size_t pass_tokens_ = 0;                // that the first layer of the pass was routed with
     std::vector<residency::PageId> pages_;  // of choose()
     std::vector<uint8_t> named_;            // scratch of judge(): by expert
     std::vector<residency::PageId> wrong_;  // likewise

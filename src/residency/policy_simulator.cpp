@@ -193,7 +193,7 @@ private:
         const uint32_t slot_class = trace_.pages[id].slot_class;
         if (free_[slot_class] > 0) return true;
         std::vector<PageId>& members = members_[slot_class];
-        auto victim = find_victim(members, slot_class);
+        auto victim = find_victim(members, id, for_demand);
         if (victim == members.end() && for_demand) victim = find_latest_promise(members);
         if (victim == members.end()) return false;
         pages_[*victim].present = pages_[*victim].promised = false;
@@ -204,9 +204,11 @@ private:
         ++result_.evictions;
         return true;
     }
-    std::vector<PageId>::iterator find_victim(std::vector<PageId>& members, uint32_t slot_class) {
+    std::vector<PageId>::iterator find_victim(std::vector<PageId>& members, PageId wanted, bool for_demand) {
+        const uint32_t slot_class = trace_.pages[wanted].slot_class;
         if (policy_ != Policy::kShipped || !forecast_.has_class(slot_class)) return find_least_worth(members);
-        const std::optional<PageId> last = forecast_.last_expected(slot_class);
+        const std::optional<PageId> last =
+            for_demand ? forecast_.last_expected(slot_class) : forecast_.last_expected_after(wanted);
         return last ? std::ranges::find(members, *last) : members.end();
     }
     std::vector<PageId>::iterator find_least_worth(std::vector<PageId>& members) {

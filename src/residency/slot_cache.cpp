@@ -327,7 +327,7 @@ void SlotCache::finish_load(PageId id) {
 bool SlotCache::take_slot(PageId id, bool for_demand) {
     SlotClass& slot_class = classes_[pages_[id].spec.slot_class];
     if (slot_class.free_slots.empty()) {
-        const PageId victim = find_victim(pages_[id].spec.slot_class, for_demand);
+        const PageId victim = find_victim(id, for_demand);
         if (victim == slot_class.list_head) return false;
         evict(victim);
     }
@@ -336,11 +336,15 @@ bool SlotCache::take_slot(PageId id, bool for_demand) {
     return true;
 }
 
-// The page without a promise that the class's policy gives up; for a demand, failing that, the latest promise.
-PageId SlotCache::find_victim(uint32_t slot_class, bool for_demand) {
+// The page without a promise that the class's policy gives up; for a demand, failing that, the latest promise. A guess
+// gets no slot of a page that is needed before it.
+PageId SlotCache::find_victim(PageId wanted, bool for_demand) {
+    const uint32_t slot_class = pages_[wanted].spec.slot_class;
     const PageId end = classes_[slot_class].list_head;
-    const PageId victim =
-        forecast_.has_class(slot_class) ? forecast_.last_expected(slot_class).value_or(end) : oldest(slot_class);
+    const auto last_expected = [&] {
+        return for_demand ? forecast_.last_expected(slot_class) : forecast_.last_expected_after(wanted);
+    };
+    const PageId victim = forecast_.has_class(slot_class) ? last_expected().value_or(end) : oldest(slot_class);
     if (victim != end || !for_demand) return victim;
     for (PageId id = pages_[end].older; id != end; id = pages_[id].older)
         if (pages_[id].state == PageState::kLoaded && pages_[id].promised) return id;

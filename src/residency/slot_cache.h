@@ -146,8 +146,8 @@ public:
     // Undoes one acquire: the pages become the most recently used ones, in the order given.
     void release(std::span<const PageId> pages);
 
-    // Starts reading an absent page if a slot can be had without evicting a pinned or promised page; says whether the
-    // page is now loaded or on its way.
+    // Starts reading an absent page if a slot can be had without evicting a pinned or promised page, or an expert that
+    // is needed sooner; says whether the page is now loaded or on its way.
     Result<bool> prefetch(PageId page);
 
     // Takes back the promises to those of `pages` that have not been used: they leave by their own history, as if they
@@ -216,7 +216,7 @@ private:
     Status submit_reads();
     void queue_slice(PageId id, size_t index);
     bool take_slot(PageId id, bool for_demand);
-    PageId find_victim(uint32_t slot_class, bool for_demand);
+    PageId find_victim(PageId wanted, bool for_demand);
     PageId oldest(uint32_t slot_class) const;
     static bool may_leave(const Page& page) {
         return page.state == PageState::kLoaded && page.pins == 0 && !page.promised;

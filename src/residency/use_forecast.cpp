@@ -200,18 +200,27 @@ void UseForecast::refresh(uint32_t place) {
 }
 
 std::optional<PageId> UseForecast::last_expected(uint32_t slot_class) {
-    float longest = -1;
-    uint32_t last = kNowhere;
+    const Last last = find_last_of(slot_class);
+    return last.place == kNowhere ? std::nullopt : std::optional(page_[last.place]);
+}
+
+std::optional<PageId> UseForecast::last_expected_after(PageId guessed) {
+    const Row& row = rows_[row_of_[place_[guessed]]];
+    const Last last = find_last_of(row.slot_class);
+    return last.wait <= cycle_part(row.layer) ? std::nullopt : std::optional(page_[last.place]);
+}
+
+UseForecast::Last UseForecast::find_last_of(uint32_t slot_class) {
+    Last last;
     for (Row& row : rows_) {
         if (row.slot_class != slot_class) continue;
         if (!row.last_known) find_last(row);
         const float rounds = leaving_rounds_[row.last];
-        const float wait = rounds < 0 ? -1 : rounds + cycle_part(row.layer);
-        if (wait <= longest) continue;
-        longest = wait;
-        last = row.last;
+        if (rounds < 0) continue;
+        const float wait = cycle_part(row.layer) + (is_sure_of(row) ? 0 : rounds);
+        if (wait > last.wait) last = {row.last, wait};
     }
-    return last == kNowhere ? std::nullopt : std::optional(page_[last]);
+    return last;
 }
 
 void UseForecast::find_last(Row& row) const {
@@ -222,7 +231,8 @@ void UseForecast::find_last(Row& row) const {
 
 float UseForecast::expected_wait(PageId page) const {
     const uint32_t place = place_[page];
-    return rounds_[place] + cycle_part(rows_[row_of_[place]].layer);
+    const Row& row = rows_[row_of_[place]];
+    return cycle_part(row.layer) + (is_sure_of(row) ? 0 : rounds_[place]);
 }
 
 // From now until that layer is routed again.

@@ -9,7 +9,8 @@
 //
 // and the rounds are looked up in a table that this very run fills: how often were pages like that chosen in the next
 // round? The table starts from a guess under which good standings and recent ones count. Passes of many tokens name
-// nearly every expert: they teach nothing, and change no page's history.
+// nearly every expert: they teach nothing, and change no page's history; but what their later layers hold is expected
+// there, whatever its history.
 //
 // The rounds of a page change only when its layer is routed, so that finding the page to evict takes no arithmetic but
 // an addition and a comparison a layer, and a scan of the layer that it came from.
@@ -82,6 +83,9 @@ public:
     void set_may_leave(PageId page, bool may_leave);
     // Of the pages of a class that may leave, the one that is expected last.
     std::optional<PageId> last_expected(uint32_t slot_class);
+    // That of the class of `guessed`, which its layer's next routing is taken to name: none where all are expected
+    // before that.
+    std::optional<PageId> last_expected_after(PageId guessed);
 
     // In cycles through the layers, from the last demand on.
     float expected_wait(PageId page) const;
@@ -99,6 +103,11 @@ private:
         bool last_known = false;
     };
 
+    struct Last {
+        uint32_t place = kNowhere;
+        float wait = -1;
+    };
+
     void place_pages(std::span<const PagePlace> pages);
     void protect(std::span<const PageId> pages);
     void take_standings(const LayerStandings& standings);
@@ -107,6 +116,8 @@ private:
     float cycle_part(uint32_t layer) const;
     void refresh(uint32_t place);
     void find_last(Row& row) const;
+    bool is_sure_of(const Row& row) const { return !learns_ && row.layer > layer_now_; }
+    Last find_last_of(uint32_t slot_class);
 
     std::vector<uint8_t> class_is_forecast_;
     std::vector<uint32_t> place_;  // by page; kNowhere: its class is not ours

@@ -185,6 +185,34 @@ TEST_F(ExpertLookaheadTest, PassesOfManyTokensLookPastLayersThatLackNothing) {
     EXPECT_EQ(chosen->size(), 2 * kExperts);  // of layers 2 and 3
 }
 
+// Nothing was ever guessed of them. A router that names few is not taken to need the layers behind it.
+TEST_F(ExpertLookaheadTest, PassesThatNameAllReadWholeLayersBeyondTheRoutersReach) {
+    constexpr size_t kMoreLayers = 7;
+    pages_.open_manual(kMoreLayers * kExperts, {static_cast<uint32_t>(kMoreLayers * kExperts)});
+    lookahead_ = {};
+    for (size_t layer = 0; layer < kMoreLayers; ++layer)
+        lookahead_.add_layer({page(layer, 0), kExperts, 2, {weight_, nullptr, nullptr}});
+    for (PageId layers = 0; layers < 4; ++layers)
+        pages_.use({page(layers, 0), page(layers, 1), page(layers, 2), page(layers, 3)});
+    pages_.use({page(4, 2)});
+    std::vector<int32_t> all, few;
+    for (int32_t token = 0; token < 40; ++token) {
+        all.insert(all.end(), {token % 2, 2 + token % 2});
+        few.insert(few.end(), {0, 1});
+    }
+    lookahead_.begin_pass();
+    judge(0, few);
+    EXPECT_THAT(choose(0), IsEmpty());
+    judge(0, all);
+    const std::vector<PageId> chosen = choose(0);
+    EXPECT_THAT(chosen, ElementsAre(page(4, 0), page(4, 1), page(4, 3), page(5, 0), page(5, 1), page(5, 2),
+                                    page(5, 3)));  // the last layer is left alone
+    ASSERT_TRUE(pages_.cache_->acquire({}, chosen));
+    ASSERT_TRUE(pages_.cache_->poll());
+    judge(4, few);
+    EXPECT_EQ(pages_.cache_->counters().prefetch_wasted, 1U);  // page(4, 3)
+}
+
 TEST_F(ExpertLookaheadTest, NobodyGuessesWhileNothingIsLacking) {
     prove_right();
     pages_.use({page(0, 0), page(0, 1)});

@@ -10,12 +10,13 @@ namespace {
 
 constexpr uint32_t kPages = 30;
 constexpr uint32_t kSteps = 20'000;
+constexpr uint32_t kClasses = 2;
 const std::vector<uint32_t> kSlots = {6, 4};
 
 constexpr uint32_t kPagesALayer = 5;  // of each class
 
-uint32_t layer_of(PageId page) { return page / static_cast<uint32_t>(kSlots.size()) / kPagesALayer; }
-uint32_t class_of(PageId page) { return page % static_cast<uint32_t>(kSlots.size()); }
+uint32_t layer_of(PageId page) { return page / kClasses / kPagesALayer; }
+uint32_t class_of(PageId page) { return page % kClasses; }
 
 // The rules in slot_cache.h, as plainly as possible. Of experts, what is expected when is the forecast's business;
 // which pages may leave, and which of them does, is checked.
@@ -71,7 +72,7 @@ private:
         return all;
     }
     bool load(PageId page, bool for_demand) {
-        if (used(class_of(page)) == kSlots[class_of(page)] && !make_room(class_of(page), for_demand)) return false;
+        if (used(class_of(page)) == kSlots[class_of(page)] && !make_room(page, for_demand)) return false;
         present_.insert(page);
         return true;
     }
@@ -79,8 +80,10 @@ private:
         return static_cast<uint64_t>(
             std::ranges::count_if(present_, [&](PageId page) { return class_of(page) == slot_class; }));
     }
-    bool make_room(uint32_t slot_class, bool for_demand) {
+    bool make_room(PageId wanted, bool for_demand) {
+        const uint32_t slot_class = class_of(wanted);
         const auto victim = experts_ ? last_expected(slot_class) : oldest(slot_class);
+        if (victim && experts_ && !for_demand && forecast_.expected_wait(*victim) <= cycle_part(wanted)) return false;
         if (victim) return evict(*victim);
         if (!for_demand) return false;
         for (auto page = unpinned_.rbegin(); page != unpinned_.rend(); ++page)
@@ -100,6 +103,12 @@ private:
             if (!last || forecast_.expected_wait(page) > forecast_.expected_wait(*last)) last = page;
         }
         return last;
+    }
+    // Until the layer of a guess is routed, in cycles.
+    float cycle_part(PageId page) const {
+        constexpr uint32_t kLayers = kPages / kClasses / kPagesALayer;
+        const uint32_t now = last_demand_.empty() ? 0 : layer_of(last_demand_.front());
+        return static_cast<float>((layer_of(page) + kLayers - now - 1) % kLayers + 1) / kLayers;
     }
     bool evict(PageId page) {
         ++evictions;
@@ -158,7 +167,7 @@ protected:
         EXPECT_GT(counters().prefetch_wasted, 100u);
     }
     void step() {
-        if (random_() % 8 == 0) step_pass(random_() % 4 == 0 ? 100 : 1);
+        if (random_() % 8 == 0) step_pass(random_() % 4 == 0 ? UseForecast::kMostTokensToLearnFrom : 1);
         switch (random_() % 4) {
             case 0:
                 if (random_() % 4 == 0) return step_withdraw(some_page());

@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
 #include <random>
+#include <span>
 
 namespace hypura::residency {
 namespace {
@@ -142,6 +145,36 @@ TEST_F(UseForecastTest, PassesOfManyTokensTeachNothing) {
     EXPECT_EQ((std::vector<float>{wait(0), wait(2), wait(5), wait(6)}), before);
     pass({0, 1, 2, 3, 4, 5, 6, 7}, UseForecast::kMostTokensToLearnFrom);
     EXPECT_NE(wait(0), before[0]);
+}
+
+// Expert 0 is every token's, the others hardly anybody's; a prompt needs all of the layers that are still to come.
+TEST_F(UseForecastTest, PassesOfManyTokensKeepTheirLaterLayers) {
+    for (int i = 0; i < 50; ++i) pass({0});
+    forecast_.begin_pass(UseForecast::kMostTokensToLearnFrom + 1);
+    forecast_.demand(std::vector<PageId>{page_of(0, 0), page_of(0, 1)});
+    EXPECT_EQ(*forecast_.last_expected(0) / kExperts, 0u);  // what this layer holds and did not name
+    forecast_.demand(std::vector<PageId>{page_of(1, 0)});
+    std::vector<PageId> left;
+    while (const auto page = forecast_.last_expected(0)) {
+        left.push_back(*page);
+        forecast_.set_may_leave(*page, false);
+    }
+    const auto of_layer_2 = [](PageId page) { return page / kExperts == 2; };
+    ASSERT_EQ(left.size(), kLayers * kExperts - 1);
+    EXPECT_TRUE(std::ranges::all_of(std::span(left).last(kExperts), of_layer_2));
+    EXPECT_EQ(left[left.size() - kExperts - 1], page_of(0, 0));
+}
+
+TEST_F(UseForecastTest, NoGuessTakesThePlaceOfWhatIsNeededBeforeIt) {
+    pass({0, 1, 2, 3, 4, 5, 6, 7});
+    forecast_.begin_pass(UseForecast::kMostTokensToLearnFrom + 1);
+    std::vector<PageId> first_layer(kExperts);
+    std::ranges::iota(first_layer, 0);
+    forecast_.demand(first_layer);
+    EXPECT_EQ(*forecast_.last_expected_after(page_of(1, 0)) / kExperts, 2u);
+    EXPECT_FALSE(forecast_.last_expected_after(page_of(2, 0)));
+    forecast_.demand(std::vector<PageId>{page_of(1, 0)});
+    EXPECT_EQ(*forecast_.last_expected_after(page_of(2, 0)) / kExperts, 1u);
 }
 
 TEST_F(UseForecastTest, WhatWasDemandedLastDoesNotLeave) {
