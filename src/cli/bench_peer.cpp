@@ -2,6 +2,7 @@
 
 #include "cli/child_process.h"
 
+#include <algorithm>
 #include <format>
 #include <optional>
 
@@ -51,6 +52,12 @@ std::string last_line(const std::string& text) {
                        end - (begin == std::string::npos ? 0 : begin + 1) + 1);
 }
 
+// llama-bench takes a list with commas as one run for each.
+std::string peer_devices(std::string devices) {
+    std::ranges::replace(devices, ',', '/');
+    return devices;
+}
+
 std::string failure_of(const ChildResult& result) {
     if (result.signal == 9) return "killed (SIGKILL)";
     if (result.signal != 0) return std::format("ended by signal {}", result.signal);
@@ -72,11 +79,12 @@ Status find_peer() {
     return {};
 }
 
-std::vector<std::string> peer_arguments(const Peer& peer, const std::string& model_path, const BenchCase& bench_case,
-                                        uint32_t threads) {
-    std::vector<std::string> arguments = {"-m", model_path, "-t",        std::to_string(threads), "-r", "1",
-                                          "-o", "jsonl",    "--progress"};
+std::vector<std::string> peer_arguments(const Peer& peer, const PeerWork& work) {
+    const BenchCase& bench_case = work.bench_case;
+    std::vector<std::string> arguments = {"-m", work.model_path, "-t",        std::to_string(work.threads), "-r", "1",
+                                          "-o", "jsonl",         "--progress"};
     arguments.insert(arguments.end(), peer.arguments.begin(), peer.arguments.end());
+    if (!work.devices.empty()) arguments.insert(arguments.end(), {"-dev", peer_devices(work.devices)});
     if (!bench_case.decode) {
         arguments.insert(arguments.end(), {"-p", std::to_string(bench_case.tokens), "-n", "0"});
         return arguments;
@@ -88,10 +96,9 @@ std::vector<std::string> peer_arguments(const Peer& peer, const std::string& mod
     return arguments;
 }
 
-Result<PeerSample> run_peer(const Peer& peer, const std::string& model_path, const BenchCase& bench_case,
-                            uint32_t threads, const std::string& cage_entrance) {
-    StretchWatch watch(tests_of(bench_case));
-    ChildSpec spec{.arguments = peer_arguments(peer, model_path, bench_case, threads), .cage_entrance = cage_entrance};
+Result<PeerSample> run_peer(const Peer& peer, const PeerWork& work, const std::string& cage_entrance) {
+    StretchWatch watch(tests_of(work.bench_case));
+    ChildSpec spec{.arguments = peer_arguments(peer, work), .cage_entrance = cage_entrance};
     spec.arguments.insert(spec.arguments.begin(), kProgram);
     spec.on_line = [&watch](pid_t child, ChildStream stream, std::string_view line) {
         watch.hear(child, stream, line);
@@ -105,9 +112,9 @@ Result<PeerSample> run_peer(const Peer& peer, const std::string& model_path, con
     }
     sample.tokens_per_second = json["avg_ts"].get<double>();
     if (const auto cost = watch.cost()) {
-        sample.bytes_per_token = static_cast<double>(cost->read_bytes) / bench_case.tokens;
-        sample.minor_faults_per_token = static_cast<double>(cost->minor_faults) / bench_case.tokens;
-        sample.major_faults_per_token = static_cast<double>(cost->major_faults) / bench_case.tokens;
+        sample.bytes_per_token = static_cast<double>(cost->read_bytes) / work.bench_case.tokens;
+        sample.minor_faults_per_token = static_cast<double>(cost->minor_faults) / work.bench_case.tokens;
+        sample.major_faults_per_token = static_cast<double>(cost->major_faults) / work.bench_case.tokens;
     }
     return sample;
 }

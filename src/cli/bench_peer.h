@@ -3,6 +3,7 @@
 
 #include "cli/bench_sample.h"
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,12 +22,17 @@ const std::vector<Peer>& all_peers();
 // "llama-bench: build 11669", or an error of kNotFound when it is not on PATH.
 Status find_peer();
 
-// `model_path`: the first part. `cage_entrance` as in ChildSpec.
-Result<PeerSample> run_peer(const Peer& peer, const std::string& model_path, const BenchCase& bench_case,
-                            uint32_t threads, const std::string& cage_entrance);
+struct PeerWork {
+    std::string model_path;  // the first part
+    BenchCase bench_case;
+    uint32_t threads = 1;
+    std::string devices;  // as in EngineFlags: what hypura may use, stock llama.cpp may
+};
+
+// `cage_entrance` as in ChildSpec.
+Result<PeerSample> run_peer(const Peer& peer, const PeerWork& work, const std::string& cage_entrance);
 
 // The arguments behind the program's name.
-std::vector<std::string> peer_arguments(const Peer& peer, const std::string& model_path, const BenchCase& bench_case,
-                                        uint32_t threads);
+std::vector<std::string> peer_arguments(const Peer& peer, const PeerWork& work);
 
 }  // namespace hypura::cli

@@ -227,8 +227,8 @@ Status Bench::run_ours(CaseResult& result, uint32_t round) {
 Status Bench::run_theirs(const Peer& peer, CaseResult& result) {
     HYPURA_TRY(prepare_cache());
     HYPURA_ASSIGN(const auto limit, cage());
-    HYPURA_ASSIGN(PeerSample sample,
-                  run_peer(peer, paths_.front(), result.bench_case, result_.threads, limit ? limit->entrance() : ""));
+    const PeerWork work{paths_.front(), result.bench_case, result_.threads, flags_.engine.devices};
+    HYPURA_ASSIGN(PeerSample sample, run_peer(peer, work, limit ? limit->entrance() : ""));
     if (!sample.failure.empty() && limit && limit->kills() > 0) sample.failure = "killed by the memory limit";
     print_note(
         std::format("{}: llama.cpp {} {}\n", result.bench_case.name(), peer.name,

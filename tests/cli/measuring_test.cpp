@@ -17,6 +17,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsSupersetOf;
 
 // ---- samples and metrics -------------------------------------------------------------------------------------------
 
@@ -113,12 +114,22 @@ TEST(BenchMetrics, MediansLeaveOutFailedRuns) {
 
 TEST(BenchPeer, AsksForTheSameWork) {
     const Peer& mmap = all_peers()[0];
-    EXPECT_THAT(peer_arguments(mmap, "m.gguf", {.tokens = 512}, 2),
+    EXPECT_THAT(peer_arguments(mmap, {"m.gguf", {.tokens = 512}, 2, ""}),
                 ElementsAre("-m", "m.gguf", "-t", "2", "-r", "1", "-o", "jsonl", "--progress", "-lm", "mmap",
                             "--repack", "0", "-p", "512", "-n", "0"));
-    const auto decode = peer_arguments(all_peers()[1], "m.gguf", {true, 128, 32, 100}, 2);
+    const auto decode = peer_arguments(all_peers()[1], {"m.gguf", {true, 128, 32, 100}, 2, ""});
     EXPECT_THAT(std::vector<std::string>(decode.end() - 6, decode.end()),
                 ElementsAre("-p", "0", "-n", "32,100", "-d", "128"));
+}
+
+// Beside a graphics card --device none compared the processor's streaming with stock llama.cpp on the card.
+TEST(BenchPeer, MayUseTheSameDevices) {
+    const auto arguments = [](const std::string& devices) {
+        return peer_arguments(all_peers()[1], {"m.gguf", {.tokens = 512}, 2, devices});
+    };
+    EXPECT_THAT(arguments("none"), IsSupersetOf({"-dev", "none"}));
+    EXPECT_THAT(arguments("Vulkan0,Vulkan1"), IsSupersetOf({"-dev", "Vulkan0/Vulkan1"}));
+    EXPECT_THAT(arguments("auto"), IsSupersetOf({"-dev", "auto"}));
 }
 
 // ---- reports -------------------------------------------------------------------------------------------------------
