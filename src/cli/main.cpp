@@ -13,8 +13,10 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <format>
 #include <string_view>
+#include <system_error>
 
 namespace hypura::cli {
 namespace {
@@ -58,6 +60,20 @@ Environment read_environment() {
     environment.cache_directory = xdg_directory("XDG_CACHE_HOME", ".cache");
     environment.serve = serve_variables();
     return environment;
+}
+
+// NVIDIA's driver keeps the shaders that it has translated, but not everywhere, and then each start translates for 12 s
+// (docs/devices.md): so it is told to, and where. Whoever sets one of the variables decides.
+void keep_translated_shaders(const std::string& cache_directory) {
+    constexpr const char *kSwitch = "__GL_SHADER_DISK_CACHE", *kFolder = "__GL_SHADER_DISK_CACHE_PATH";
+    const bool is_decided = std::getenv(kSwitch) != nullptr || std::getenv(kFolder) != nullptr;
+    if (is_decided || cache_directory.empty() || ::access("/dev/nvidiactl", F_OK) != 0) return;
+    const std::string folder = cache_directory + "/shaders";
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error) return;
+    ::setenv(kSwitch, "1", 0);
+    ::setenv(kFolder, folder.c_str(), 0);
 }
 
 void add_help_command(CLI::App& app, CommandContext& context) {
@@ -120,6 +136,7 @@ int main_function(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         return report_parse_error(app, context.environment, argc > 1 ? argv[1] : "", error);
     }
+    keep_translated_shaders(context.environment.cache_directory);
     return report(context.environment, context.action());
 }
 

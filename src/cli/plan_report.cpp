@@ -75,6 +75,12 @@ std::string bound_text(const Plan& plan) {
                                          rate_text(1 / plan.bound_token_s)));
 }
 
+std::string prompt_text(const Prediction& prediction, uint32_t prompt_tokens) {
+    return line("  prompt", std::format("{}, first token of a prompt of {} after {}",
+                                        rate_text(prediction.prefill_tokens_per_second), prompt_tokens,
+                                        seconds_text(prediction.first_token_s)));
+}
+
 std::string prediction_text(const PlanReport& report) {
     const Prediction& prediction = report.plan.prediction;
     std::string text = "\npredicted\n";
@@ -82,9 +88,7 @@ std::string prediction_text(const PlanReport& report) {
                                          rate_text(prediction.decode_tokens_per_second()),
                                          seconds_text(prediction.compute_s), seconds_text(prediction.exposed_read_s)));
     text += bound_text(report.plan);
-    text += line("  prompt", std::format("{}, first token of a prompt of {} after {}",
-                                         rate_text(prediction.prefill_tokens_per_second), report.prompt_tokens,
-                                         seconds_text(prediction.first_token_s)));
+    text += prompt_text(prediction, report.prompt_tokens);
     text +=
         line("  reads",
              std::format("{} a token{}", format_bytes(static_cast<uint64_t>(prediction.read_bytes_per_token)),
@@ -121,6 +125,7 @@ std::string device_text(const PlanReport& report) {
                                          rate_text(outlook.prediction.decode_tokens_per_second()),
                                          seconds_text(outlook.prediction.compute_s),
                                          seconds_text(outlook.prediction.exposed_read_s)));
+    if (outlook.prediction.prefill_tokens_per_second > 0) text += prompt_text(outlook.prediction, report.prompt_tokens);
     if (outlook.bank_slots > 0)
         text += line("  experts", std::format("{:.0f} % are on the device when needed, {:.0f} % are read",
                                               100 * (1 - outlook.device_miss), 100 * outlook.disk_miss));

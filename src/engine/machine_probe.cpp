@@ -19,6 +19,7 @@
 #include <filesystem>
 #include <format>
 #include <memory>
+#include <span>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -38,11 +39,26 @@ constexpr int64_t kColumns = 4096;
 // Far more than the last-level cache for one column, where the weights' way from memory is what counts; little for
 // many.
 constexpr uint64_t kSingleBytes = 96 * kMiB;
-constexpr uint64_t kBatchBytes = 4 * kMiB;
-constexpr int64_t kBatchTokens = 512;
 constexpr int64_t kExperts = 64;
 constexpr int64_t kExpertColumns = 2048;
-constexpr int64_t kLeastUs = 60'000;  // a figure rests on that much computing, or on five runs
+
+// Products of many columns.
+struct BatchShape {
+    uint64_t dense_bytes = 0;  // of the weights
+    int64_t expert_rows = 0;
+    int nodes = 0;  // of experts
+    std::span<const int64_t> tokens;
+};
+constexpr std::array<int64_t, 2> kTokens = {512, 2048};
+constexpr BatchShape kSomeWork = {4 * kMiB, 256, 1, std::span(kTokens).first(1)};
+// A card that computes f16 faster than 1 TFLOPS is through with that before it is at work: an H100 gets 24 TFLOPS of
+// q4_K from experts of 256 rows, 31 from eight such products at once, 46 from eight of 1024 rows, and 119 with 2048
+// tokens.
+constexpr BatchShape kMuchWork = {32 * kMiB, 1024, 8, kTokens};
+constexpr double kMuchFlops = 1e12;
+constexpr int64_t kBusyUs = 1'000'000;  // until a card's clocks are up
+constexpr int64_t kLeastUs = 60'000;    // a figure rests on that much computing, or on five runs
+constexpr int64_t kLongUs = 500'000;    // or, on devices in software, on fewer
 // As f16 0.065, and an ordinary scale in every block format: neither NaN nor denormal numbers, which some processors
 // are slow with.
 constexpr int kWeightPattern = 0x2C;
@@ -91,7 +107,7 @@ GgmlContextHandle new_context() {
 double median_seconds(ggml_backend_t backend, ggml_cgraph* graph) {
     if (ggml_backend_graph_compute(backend, graph) != GGML_STATUS_SUCCESS) return 0;
     std::vector<int64_t> runs_us;
-    for (int64_t spent_us = 0; runs_us.size() < 5 || spent_us < kLeastUs;) {
+    for (int64_t spent_us = 0; spent_us < kLongUs && (runs_us.size() < 5 || spent_us < kLeastUs);) {
         const int64_t begin_us = now_us();
         if (ggml_backend_graph_compute(backend, graph) != GGML_STATUS_SUCCESS) return 0;
         runs_us.push_back(std::max<int64_t>(now_us() - begin_us, 1));
@@ -184,11 +200,18 @@ int64_t rows_for(ggml_type type, int64_t columns, uint64_t bytes) {
     return static_cast<int64_t>(align_down(bytes / static_cast<uint64_t>(ggml_row_size(type, columns)), 64));
 }
 
+// Where products are computed, and from which buffers.
+struct Place {
+    ggml_backend_t backend = nullptr;
+    ggml_backend_buffer_type_t weights_in = nullptr;
+    bool repacked = false;
+};
+
 // What one run reads of the weights is a multiple of the tensor; what each matrix multiplies is the tokens that chose
 // it.
-void add_rate(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in, const Format& format, bool repacked,
-              const ProductShape& shape, std::vector<placement::MatmulRate>& rates) {
-    const auto product = Product::create(backend, weights_in, format.type, shape);
+void add_rate(const Place& place, const Format& format, const ProductShape& shape,
+              std::vector<placement::MatmulRate>& rates) {
+    const auto product = Product::create(place.backend, place.weights_in, format.type, shape);
     if (product == nullptr) return;
     const double seconds = product->seconds();
     if (seconds <= 0) return;
@@ -200,29 +223,58 @@ void add_rate(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in, con
     const double weights =
         static_cast<double>(shape.columns * shape.rows * std::max<int64_t>(shape.experts, 1)) * touched;
     rates.push_back({format.name,
-                     {.repacked = repacked, .routed = routed},
+                     {.repacked = place.repacked, .routed = routed},
                      each,
                      static_cast<double>(product->weight_bytes()) * touched / seconds,
                      2.0 * weights * each / seconds});
 }
 
 // One token; then one token that chooses 4 experts of 64 in each of 16 nodes, which is each expert once.
-void measure_singles(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in, const Format& format, bool repacked,
-                     std::vector<placement::MatmulRate>& rates) {
-    add_rate(backend, weights_in, format, repacked,
-             {.columns = kColumns, .rows = rows_for(format.type, kColumns, kSingleBytes)}, rates);
+void measure_singles(const Place& place, const Format& format, std::vector<placement::MatmulRate>& rates) {
+    add_rate(place, format, {.columns = kColumns, .rows = rows_for(format.type, kColumns, kSingleBytes)}, rates);
     const int64_t rows = rows_for(format.type, kExpertColumns, kSingleBytes / kExperts);
-    add_rate(backend, weights_in, format, repacked,
-             {.columns = kExpertColumns, .rows = rows, .experts = kExperts, .used = 4, .nodes = 16}, rates);
+    add_rate(place, format, {.columns = kExpertColumns, .rows = rows, .experts = kExperts, .used = 4, .nodes = 16},
+             rates);
 }
 
-// 512 tokens, and as many that choose experts, 32 for each.
-void measure_batches(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in, const Format& format, bool repacked,
+// 512 tokens, say, and as many that choose experts, 32 for each.
+void measure_batches(const Place& place, const Format& format, const BatchShape& shape,
                      std::vector<placement::MatmulRate>& rates) {
-    const int64_t rows = rows_for(format.type, kColumns, kBatchBytes);
-    add_rate(backend, weights_in, format, repacked, {.columns = kColumns, .rows = rows, .tokens = kBatchTokens}, rates);
-    add_rate(backend, weights_in, format, repacked,
-             {.columns = kExpertColumns, .rows = 256, .tokens = kBatchTokens, .experts = kExperts, .used = 4}, rates);
+    const int64_t rows = rows_for(format.type, kColumns, shape.dense_bytes);
+    for (const int64_t tokens : shape.tokens) {
+        add_rate(place, format, {.columns = kColumns, .rows = rows, .tokens = tokens}, rates);
+        add_rate(place, format,
+                 {.columns = kExpertColumns,
+                  .rows = shape.expert_rows,
+                  .tokens = tokens,
+                  .experts = kExperts,
+                  .used = 4,
+                  .nodes = shape.nodes},
+                 rates);
+    }
+}
+
+std::vector<placement::MatmulRate> measure_products(std::span<const Place> places, const BatchShape& shape,
+                                                    const std::function<void(const Format&)>& progress) {
+    std::vector<placement::MatmulRate> rates;
+    for (const Format& format : kFormats) {
+        progress(format);
+        for (const Place& place : places) measure_singles(place, format, rates);
+        for (const Place& place : places) measure_batches(place, format, shape, rates);
+    }
+    return rates;
+}
+
+bool is_quick(const Place& place) {
+    std::vector<placement::MatmulRate> rates;
+    measure_batches(place, kFormats.front(), kSomeWork, rates);
+    return !rates.empty() && rates.front().flops > kMuchFlops;
+}
+
+void keep_busy(const Place& place, const BatchShape& shape) {
+    std::vector<placement::MatmulRate> rates;
+    const int64_t begin_us = now_us();
+    while (now_us() - begin_us < kBusyUs) measure_batches(place, kFormats.front(), shape, rates);
 }
 
 // A graph of many products that are next to nothing each: what remains is what a node costs.
@@ -261,16 +313,21 @@ placement::ComputeDevice measure_device(ggml_backend_dev_t device, uint32_t thre
     const bool is_processor = row.kind == "cpu";
     if (!is_processor) note_uploads(row, upload_rate(device));
     row.node_us = is_processor ? node_us(backend.get(), own) : addition_us(backend.get());
-    std::vector<std::pair<ggml_backend_buffer_type_t, bool>> places = {{own, false}};
-    for (ggml_backend_buffer_type_t repacking : repacking_buffers(device)) places.emplace_back(repacking, true);
-    // Measured on H100 and H200: what comes after a batch of 512 of a quantised format takes three to five times as
-    // long, in another backend too.
-    for (const auto measure : {measure_singles, measure_batches})
-        for (const Format& format : kFormats) {
-            if (progress) progress(std::format("{} on {}", format.name, row.name));
-            for (const auto& [weights_in, repacked] : places)
-                measure(backend.get(), weights_in, format, repacked, row.rates);
-        }
+    std::vector<Place> places = {{backend.get(), own, false}};
+    for (ggml_backend_buffer_type_t repacking : repacking_buffers(device))
+        places.push_back({backend.get(), repacking, true});
+    const auto tell = [&](const Format& format) {
+        if (progress) progress(std::format("{} on {}", format.name, row.name));
+    };
+    BatchShape shape = kSomeWork;
+    if (!is_processor && is_quick(places.front())) {
+        // A shader is translated when it is needed first, which takes seconds. Meanwhile the card slows its clocks
+        // down, and for 0.3 to 1.3 s of work thereafter it is three to five times slower than it can be (H100).
+        shape = kMuchWork;
+        measure_products(places, shape, tell);
+        keep_busy(places.front(), shape);
+    }
+    row.rates = measure_products(places, shape, tell);
     return row;
 }
 

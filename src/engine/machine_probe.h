@@ -1,4 +1,5 @@
-// Measures this machine: libggml's devices, the memory, and the disk under a path, in less than 20 seconds.
+// Measures this machine: libggml's devices, the memory, and the disk under a path, in less than 20 seconds; a minute
+// more where a card's driver has to translate shaders first.
 #pragma once
 
 #include "base/status.h"
@@ -28,8 +29,8 @@ Result<std::string> this_fingerprint();
 // Says what is being measured; may be empty.
 using ProbeProgress = std::function<void(std::string_view what)>;
 
-// Matrix products on every device and the memory's bandwidth; no disks. About 8 s on two cores. `threads` compute (0:
-// the usable cores).
+// Matrix products on every device and the memory's bandwidth; no disks. About 8 s on two cores, 5 more for a card.
+// `threads` compute (0: the usable cores).
 Result<placement::Machine> measure_machine(uint32_t threads, const ProbeProgress& progress);
 
 // The disk under `path`, which is a folder or a file; in a folder, and beside a file of less than 64 MiB, a file of 512

@@ -14,6 +14,7 @@ constexpr double kCutS = 250e-6;
 // threads of the host move such a share of what the device's own queue would.
 constexpr double kForeseen = 0.75;
 constexpr double kAheadRate = 0.7;
+constexpr double kRateBesidePasses = 0.5;  // likewise, all along a pass of many tokens
 
 // Whole parts may take a sixth of the room for experts: a token uploads a few percent more for it, and a prompt of 4096
 // tokens is 1.6 times as quick as in pieces (docs/devices.md).
@@ -212,17 +213,21 @@ StagedBanks plan_staged_banks(std::span<const BankRequest> groups, BankRoom room
     return {std::move(slots), stages ? staging : BankStaging{}};
 }
 
-double batch_seconds(std::span<const BankRequest> groups, std::span<const uint32_t> slots, uint64_t ram_bytes,
-                     const BankRates& rates) {
+double pass_seconds(std::span<const BankRequest> groups, const StagedBanks& banks, uint64_t ram_bytes,
+                    const BankRates& rates, double arithmetic_s) {
     uint64_t absent_bytes = 0;
     double cuts = 0;
     for (size_t g = 0; g < groups.size(); ++g) {
-        if (slots[g] >= groups[g].experts) continue;
-        absent_bytes += (groups[g].experts - slots[g]) * groups[g].expert_bytes;
+        if (banks.slots[g] >= groups[g].experts) continue;
+        absent_bytes += (groups[g].experts - banks.slots[g]) * groups[g].expert_bytes;
         cuts += 1 + static_cast<double>(groups[g].expert_bytes) / static_cast<double>(groups[g].matrix_bytes);
     }
+    const auto all_bytes = static_cast<double>(absent_bytes);
+    const bool comes_meanwhile = rates.uploads_ahead && banks.staging.part_bytes > 0;
+    const double meanwhile_bytes =
+        comes_meanwhile ? std::min(all_bytes, arithmetic_s * kRateBesidePasses * rates.upload_bytes_per_second) : 0;
     const uint64_t unread_bytes = absent_bytes - std::min(absent_bytes, ram_bytes);
-    return std::max(cuts * kCutS + static_cast<double>(absent_bytes) / rates.upload_bytes_per_second,
+    return std::max(arithmetic_s + cuts * kCutS + (all_bytes - meanwhile_bytes) / rates.upload_bytes_per_second,
                     static_cast<double>(unread_bytes) / rates.read_bytes_per_second);
 }
 

@@ -73,10 +73,10 @@ struct StagedBanks {
 // plan_banks() in what staging leaves of the room. Nothing is staged where no group's experts come and go.
 StagedBanks plan_staged_banks(std::span<const BankRequest> groups, BankRoom room, const BankRates& rates);
 
-// What a pass of many tokens, which names nearly every expert, pays beyond arithmetic: cuts, one a part of a group and
-// one behind its router, and uploads of all that has no slot, if nothing were computed meanwhile; or reading what RAM
-// lacks of it.
-double batch_seconds(std::span<const BankRequest> groups, std::span<const uint32_t> slots, uint64_t ram_bytes,
-                     const BankRates& rates);
+// A pass of many tokens, which names nearly every expert: its arithmetic; cuts, one a part of a group and one behind
+// its router; and uploads of all that has no slot, less what comes while whole parts are multiplied. Or reading what
+// RAM lacks of it, if that takes longer.
+double pass_seconds(std::span<const BankRequest> groups, const StagedBanks& banks, uint64_t ram_bytes,
+                    const BankRates& rates, double arithmetic_s);
 
 }  // namespace hypura::placement

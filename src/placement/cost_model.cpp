@@ -12,6 +12,9 @@ namespace {
 // Nodes of libllama's graph a layer: norms, products, rotations, attention, additions; a mixture adds its router.
 constexpr double kDenseNodes = 26;
 constexpr double kRoutedNodes = 20;
+// Of the embedding's width, that a node on a card reads and writes for a token. Fitted (docs/devices.md): some nodes
+// are views, others have rows of their own width or are computed together with the one before.
+constexpr double kRowsOfNode = 1.5;
 // A cut of the graph: the callback, a synchronisation of the threads, and the bookkeeping of slots. docs/placement.md
 // says how it was measured.
 constexpr double kCutUs = 25;
@@ -110,10 +113,14 @@ double attention_seconds(const CostInputs& inputs, double tokens) {
     return bandwidth > 0 ? bytes * std::max(1.0, tokens / 8) / bandwidth : 0;
 }
 
-double node_seconds(const CostInputs& inputs) {
+// On a processor the rows of a pass lie in its caches, and what a node costs is starting its threads.
+double node_seconds(const CostInputs& inputs, double tokens) {
     const double nodes =
         static_cast<double>(inputs.demand.shape.layers) * kDenseNodes + layers_with_experts(inputs) * kRoutedNodes;
-    return nodes * processor(inputs).node_us / 1e6;
+    const double started_s = nodes * processor(inputs).node_us / 1e6;
+    if (processor(inputs).kind == "cpu" || inputs.machine.memory_bytes_per_second <= 0) return started_s;
+    const double row_bytes = static_cast<double>(inputs.demand.shape.embedding) * sizeof(float);
+    return started_s + nodes * kRowsOfNode * tokens * row_bytes / inputs.machine.memory_bytes_per_second;
 }
 
 // ---- reading -------------------------------------------------------------------------------------------------------
@@ -209,16 +216,6 @@ double passes(const Workload& workload, uint32_t batch_tokens) {
     return std::ceil(static_cast<double>(workload.prompt_tokens) / std::max(batch_tokens, 1U));
 }
 
-void fill_prefill(Prediction& prediction, const CostInputs& inputs, double pass_s) {
-    const double prompt_s = passes(inputs.workload, inputs.workload.batch_tokens) * pass_s;
-    prediction.first_token_s = prompt_s;
-    prediction.prefill_tokens_per_second = prompt_s > 0 ? inputs.workload.prompt_tokens / prompt_s : 0;
-}
-
-double pass_tokens(const CostInputs& inputs) {
-    return std::min(inputs.workload.prompt_tokens, inputs.workload.batch_tokens);
-}
-
 double load_seconds(const CostInputs& inputs, double bytes) {
     return read_seconds(inputs, bytes, kPieceBytes, kLoadDepth);
 }
@@ -227,9 +224,19 @@ double load_seconds(const CostInputs& inputs, double bytes) {
 
 std::string Prediction::bottleneck() const { return exposed_read_s > compute_s ? "disk" : "memory and processor"; }
 
+double pass_tokens(const CostInputs& inputs) {
+    return std::min(inputs.workload.prompt_tokens, inputs.workload.batch_tokens);
+}
+
+void fill_prefill(Prediction& prediction, const CostInputs& inputs, double pass_s) {
+    const double prompt_s = passes(inputs.workload, inputs.workload.batch_tokens) * pass_s;
+    prediction.first_token_s = prompt_s;
+    prediction.prefill_tokens_per_second = prompt_s > 0 ? inputs.workload.prompt_tokens / prompt_s : 0;
+}
+
 double compute_seconds(const CostInputs& inputs, double tokens, bool repacked) {
     return dense_seconds(inputs, tokens, repacked) + expert_seconds(inputs, tokens, repacked) +
-           attention_seconds(inputs, tokens) + node_seconds(inputs);
+           attention_seconds(inputs, tokens) + node_seconds(inputs, tokens);
 }
 
 Prediction predict_resident(const CostInputs& inputs) {

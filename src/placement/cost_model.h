@@ -55,7 +55,12 @@ Prediction predict_mmap(const CostInputs& inputs, uint64_t cache_bytes);
 // `layout` is plan_streaming's answer to `problem`.
 Prediction predict_stream(const CostInputs& inputs, const StreamProblem& problem, const StreamPlan& layout);
 
-// Seconds of arithmetic for a pass of `tokens`.
+// Seconds of arithmetic for a pass of `tokens`, on the machine's first device.
 double compute_seconds(const CostInputs& inputs, double tokens, bool repacked);
+
+// Of the prompt, in a pass.
+double pass_tokens(const CostInputs& inputs);
+// Sets what a prompt takes, in passes of `pass_s` each.
+void fill_prefill(Prediction& prediction, const CostInputs& inputs, double pass_s);
 
 }  // namespace hypura::placement

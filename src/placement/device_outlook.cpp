@@ -43,12 +43,8 @@ uint64_t free_bytes_of(const std::vector<ComputeDevice>& cards) {
                                  [](const ComputeDevice& card) { return card.free_bytes; });
 }
 
-// What the way from one card to the next adds to every token.
-void add_ways(Prediction& prediction, size_t cards) {
-    const double ways_s = kNextCardSeconds * static_cast<double>(cards - 1);
-    prediction.compute_s += ways_s;
-    prediction.token_s += ways_s;
-}
+// What the way from one card to the next adds to every pass.
+double ways_seconds(size_t cards) { return kNextCardSeconds * static_cast<double>(cards - 1); }
 
 // The same machine, if the card were its processor: the cost model's arithmetic then is the card's.
 Machine computing_on(const Machine& machine, const ComputeDevice& card) {
@@ -68,27 +64,38 @@ uint64_t slot_bytes(const Plan& base, const ModelDemand& demand) {
 }
 
 // What is missed of it goes into the outlook too.
-BankForecast share_out_banks(DeviceOutlook& outlook, const ModelDemand& demand, uint64_t ram_bytes,
-                             const BankRates& rates) {
+ExpertBanks share_out_banks(DeviceOutlook& outlook, const ModelDemand& demand, uint64_t ram_bytes,
+                            const BankRates& rates) {
     const BankRoom room{.device_bytes = outlook.plan.expert_room_bytes, .ram_bytes = ram_bytes};
-    const ExpertBanks experts = plan_expert_banks(demand, room, rates);
+    ExpertBanks experts = plan_expert_banks(demand, room, rates);
     for (const BankRequest& group : experts.groups) outlook.bank_experts += group.experts;
     outlook.bank_slots = std::reduce(experts.banks.slots.begin(), experts.banks.slots.end());
     outlook.bank_bytes = experts.slot_bytes();
     outlook.staging_bytes = experts.banks.staging.total_bytes();
     outlook.device_miss = experts.token.uploaded;
     outlook.disk_miss = experts.token.read;
-    return experts.token;
+    return experts;
 }
 
 // Misses of the card are uploaded from RAM slots, and what those miss too is read; a layer with a miss waits for both.
-void predict_streaming(DeviceOutlook& outlook, const CostInputs& costs, const BankForecast& experts) {
-    Prediction& prediction = outlook.prediction;
+// Layers that stay with the processor take there what they take without cards.
+void predict_token(Prediction& prediction, const CostInputs& costs, const BankForecast& experts, double ways_s,
+                   const Prediction& without_cards, double share_on_cards) {
+    const double left = 1 - share_on_cards;
     prediction.read_bytes_per_token = experts.read * static_cast<double>(costs.demand.token_expert_bytes());
-    prediction.read_s = prediction.exposed_read_s = experts.read_s;
+    prediction.read_s = prediction.exposed_read_s = experts.read_s + left * without_cards.exposed_read_s;
     prediction.expert_miss = experts.read;
-    prediction.compute_s = compute_seconds(costs, 1, false) + experts.device_s;
+    prediction.compute_s =
+        share_on_cards * compute_seconds(costs, 1, false) + left * without_cards.compute_s + experts.device_s + ways_s;
     prediction.token_s = prediction.compute_s + prediction.exposed_read_s;
+}
+
+// A prompt's tokens attend to half of it in the mean.
+void predict_prompt(Prediction& prediction, CostInputs costs, const ExpertBanks& experts, uint64_t ram_bytes,
+                    const BankRates& rates, double ways_s) {
+    costs.workload.depth_tokens /= 2;
+    const double arithmetic_s = compute_seconds(costs, pass_tokens(costs), false) + ways_s;
+    fill_prefill(prediction, costs, pass_seconds(experts.groups, experts.banks, ram_bytes, rates, arithmetic_s));
 }
 
 }  // namespace
@@ -112,19 +119,19 @@ std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Mac
     wanted.with_experts = holds_model;
     outlook.plan = plan_devices(demand, wanted);
     outlook.mode = holds_model ? PlanMode::kResident : PlanMode::kStream;
-    BankForecast experts;
+    ExpertBanks experts;  // none: they are weights like others
     if (!holds_model) experts = share_out_banks(outlook, demand, limits.ram_bytes, rates);
     if (outlook.plan.gpu_layers == 0) return std::nullopt;
     outlook.pass_tokens = wanted.batch_tokens;
     const Machine computing = computing_on(machine, cards.front());
     const CostInputs costs{demand, computing, disk,
-                           Workload{request.prompt_tokens, request.prompt_tokens, base.batch_tokens, request.routing},
+                           Workload{request.prompt_tokens, request.prompt_tokens, outlook.pass_tokens, request.routing},
                            cache_bytes_per_value(base.cache_type)};
-    if (holds_model)
-        outlook.prediction.compute_s = outlook.prediction.token_s = compute_seconds(costs, 1, false);
-    else
-        predict_streaming(outlook, costs, experts);
-    add_ways(outlook.prediction, cards.size());
+    const double ways_s = ways_seconds(cards.size());
+    const double share_on_cards = share(outlook.plan.gpu_layers, static_cast<double>(demand.shape.layers) + 1);
+    predict_token(outlook.prediction, costs, experts.token, ways_s, base.prediction, share_on_cards);
+    if (share_on_cards == 1 && !std::ranges::contains(experts.banks.slots, 0U))
+        predict_prompt(outlook.prediction, costs, experts, limits.ram_bytes, rates, ways_s);
     return outlook;
 }
 

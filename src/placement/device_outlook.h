@@ -23,7 +23,8 @@ struct DeviceOutlook {
     uint32_t bank_experts = 0;  // that these slots serve
     double device_miss = 0;     // share of expert demands that are uploaded
     double disk_miss = 0;       // of which read from the disk
-    Prediction prediction;      // of decoding alone
+    // Of decoding, and of prompts where cards compute all layers and every layer's experts come to them; else 0.
+    Prediction prediction;
 };
 
 // `base`: the plan without cards, whose memory the cards' misses fall back on. As many cards are used as card_count.h

@@ -24,7 +24,7 @@ double seconds_of_exchange(const ModelDemand& demand, DeviceRequest request, uin
     const ExpertBanks experts =
         plan_expert_banks(demand, {.device_bytes = device_bytes, .ram_bytes = ram_bytes}, rates);
     const double passes = static_cast<double>(kPromptTokens) / request.batch_tokens;
-    return passes * batch_seconds(experts.groups, experts.banks.slots, ram_bytes, rates) +
+    return passes * pass_seconds(experts.groups, experts.banks, ram_bytes, rates, 0) +
            kAnswerTokens * experts.token_seconds();
 }
 

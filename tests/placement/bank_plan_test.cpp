@@ -76,12 +76,28 @@ TEST(BankPlan, StagingIsTakenOffTheRoomWhereExpertsComeAndGo) {
 
 TEST(BankPlan, APassOfManyTokensBringsAllThatHasNoSlot) {
     const std::vector<BankRequest> groups = lab_groups();
-    const std::vector<uint32_t> half(kLayers, kExperts / 2), all(kLayers, kExperts);
+    const StagedBanks half{std::vector<uint32_t>(kLayers, kExperts / 2), {.part_bytes = 1}};
+    const StagedBanks all{std::vector<uint32_t>(kLayers, kExperts), {}};
     const BankRates rates{.upload_bytes_per_second = 45e9, .read_bytes_per_second = 2e9};
-    const double uploads_s = static_cast<double>(kAllBytes) / 2 / 45e9;
-    EXPECT_NEAR(batch_seconds(groups, half, kAllBytes, rates), uploads_s + 4 * kLayers * 250e-6, 1e-6);
-    EXPECT_NEAR(batch_seconds(groups, half, kAllBytes / 4, rates), static_cast<double>(kAllBytes) / 4 / 2e9, 1e-6);
-    EXPECT_EQ(batch_seconds(groups, all, 0, rates), 0);
+    const double uploads_s = static_cast<double>(kAllBytes) / 2 / 45e9, cuts_s = 4 * kLayers * 250e-6;
+    EXPECT_NEAR(pass_seconds(groups, half, kAllBytes, rates, 0), uploads_s + cuts_s, 1e-6);
+    EXPECT_NEAR(pass_seconds(groups, half, kAllBytes, rates, 0.05), 0.05 + uploads_s + cuts_s, 1e-6);
+    EXPECT_NEAR(pass_seconds(groups, half, kAllBytes / 4, rates, 0), static_cast<double>(kAllBytes) / 4 / 2e9, 1e-6);
+    EXPECT_EQ(pass_seconds(groups, all, 0, rates, 0), 0);
+    EXPECT_EQ(pass_seconds(groups, all, 0, rates, 0.05), 0.05);
+}
+
+// Half of what the queue would move, in whole parts alone.
+TEST(BankPlan, UploadsOfAPassRunBesideItsArithmetic) {
+    const std::vector<BankRequest> groups = lab_groups();
+    const BankRates rates{.upload_bytes_per_second = 45e9, .uploads_ahead = true};
+    StagedBanks half{std::vector<uint32_t>(kLayers, kExperts / 2), {.part_bytes = 1}};
+    const double uploads_s = static_cast<double>(kAllBytes) / 2 / 45e9, cuts_s = 4 * kLayers * 250e-6;
+    const double arithmetic_s = uploads_s / 2;
+    EXPECT_NEAR(pass_seconds(groups, half, kAllBytes, rates, arithmetic_s), 1.25 * uploads_s + cuts_s, 1e-6);
+    EXPECT_NEAR(pass_seconds(groups, half, kAllBytes, rates, 2 * uploads_s), 2 * uploads_s + cuts_s, 1e-6);
+    half.staging = {.piece_bytes = 1};
+    EXPECT_NEAR(pass_seconds(groups, half, kAllBytes, rates, arithmetic_s), 1.5 * uploads_s + cuts_s, 1e-6);
 }
 
 TEST(BankPlan, AllExpertsWhereTheyFit) {

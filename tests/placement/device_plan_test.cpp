@@ -89,6 +89,26 @@ TEST(DeviceOutlook, MoreOfTheCardIsNeverSlowerAndAllOfTheModelIsFastest) {
     EXPECT_LT(slowest, scene.base().prediction.token_s / 4);
 }
 
+TEST(DeviceOutlook, PromptsAreFasterWithMoreOfTheCardAndArePredictedWhereItComputesAll) {
+    CardScene scene;
+    scene.request.prompt_tokens = 4096;
+    double slowest = 0;
+    for (const uint64_t gib : {2, 4, 6, 16}) {
+        const auto outlook = scene.with(gib * kGiB);
+        ASSERT_TRUE(outlook);
+        // A larger pass, or one in whole parts, outweighs a few more slots.
+        EXPECT_GE(outlook->prediction.prefill_tokens_per_second, 0.95 * slowest) << gib;
+        EXPECT_NEAR(outlook->prediction.first_token_s, 4096 / outlook->prediction.prefill_tokens_per_second, 1e-9);
+        slowest = outlook->prediction.prefill_tokens_per_second;
+    }
+    EXPECT_GT(slowest, 4 * scene.base().prediction.prefill_tokens_per_second);
+    const auto some_layers = device_outlook(scene.demand, scene.machine, scene.disk, scene.request, scene.base(),
+                                            6 * kGiB, scene.demand.shape.layers / 2);
+    ASSERT_TRUE(some_layers);
+    EXPECT_EQ(some_layers->prediction.prefill_tokens_per_second, 0);
+    EXPECT_GT(some_layers->prediction.token_s, scene.with(6 * kGiB)->prediction.token_s);
+}
+
 TEST(DeviceOutlook, ASecondCardIsUsedWhereTheFirstIsTooSmall) {
     CardScene scene;
     const auto alone = scene.with(0);
