@@ -108,7 +108,6 @@ void ModelManager::loop() {
         else
             wake_.wait(lock, wanted);
         changed_ = false;
-        drop_abandoned();
         while (!stopping_ && start_what_can(lock)) {
         }
         unload_expired(lock);
@@ -120,8 +119,10 @@ void ModelManager::drop_abandoned() {
     std::erase_if(queue_, [](const Waiting& waiting) { return waiting.task.abandoned(); });
 }
 
-// Tasks start in the order in which they came; those that need no sequence may overtake.
+// Tasks start in the order in which they came; those that need no sequence may overtake. While the one before was
+// started, without the lock, others may have been given up.
 bool ModelManager::start_what_can(std::unique_lock<std::mutex>& lock) {
+    drop_abandoned();
     if (queue_.empty()) return false;
     if (start_at(queue_.begin(), lock)) return true;
     for (auto waiting = queue_.begin() + 1; waiting != queue_.end(); ++waiting)
