@@ -91,7 +91,7 @@ private:
     size_t routings_without_lack_ = 0;
     bool asks_ = true;                      // the next layers, after the last judged routing
     bool names_nearly_all_ = false;         // the last judged routing, of many tokens, of its layer's experts
-    size_t pass_tokens_ = 0;                // that the first layer of the pass was routed with
+    size_t pass_tokens_ = 0;                // the most that a layer of this pass was routed with
     std::vector<residency::PageId> pages_;  // of choose()
     std::vector<uint8_t> named_;            // scratch of judge(): by expert
     std::vector<residency::PageId> wrong_;  // likewise
