@@ -89,6 +89,9 @@ public:
 
     // In cycles through the layers, from the last demand on.
     float expected_wait(PageId page) const;
+    // Rounds that are expected to pass the page over, by its history alone. Of those that are expected equally late the
+    // one with most leaves.
+    float expected_rounds(PageId page) const { return rounds_[place_[page]]; }
 
 private:
     static constexpr uint32_t kNowhere = UINT32_MAX;

@@ -4,6 +4,7 @@
 
 #include <list>
 #include <set>
+#include <utility>
 
 namespace hypura::residency {
 namespace {
@@ -100,9 +101,12 @@ private:
         for (const PageId page : present_) {
             if (class_of(page) != slot_class || pins[page] > 0 || promised_.contains(page)) continue;
             if (std::ranges::contains(last_demand_, page)) continue;
-            if (!last || forecast_.expected_wait(page) > forecast_.expected_wait(*last)) last = page;
+            if (!last || lateness(page) > lateness(*last)) last = page;
         }
         return last;
+    }
+    std::pair<float, float> lateness(PageId page) const {
+        return {forecast_.expected_wait(page), forecast_.expected_rounds(page)};
     }
     // Until the layer of a guess is routed, in cycles.
     float cycle_part(PageId page) const {
@@ -167,7 +171,7 @@ protected:
         EXPECT_GT(counters().prefetch_wasted, 100u);
     }
     void step() {
-        if (random_() % 8 == 0) step_pass(random_() % 4 == 0 ? UseForecast::kMostTokensToLearnFrom : 1);
+        if (random_() % 8 == 0) step_pass(random_() % 4 == 0 ? 100 : 1);
         switch (random_() % 4) {
             case 0:
                 if (random_() % 4 == 0) return step_withdraw(some_page());

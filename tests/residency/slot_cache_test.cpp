@@ -221,7 +221,7 @@ TEST_F(ExpertCacheTest, APrefetchTakesNoPageOfTheLastDemand) {
     EXPECT_FALSE(prefetch(4));
     use({4});
     EXPECT_TRUE(prefetch(2));
-    EXPECT_THAT(present_pages(), IsSupersetOf({2, 4}));
+    EXPECT_THAT(present_pages(), ElementsAre(2, 4));
 }
 
 // Layers of four pages. A prompt is at the first of them, and will need the second before the third.
