@@ -143,9 +143,11 @@ Result<PlanReport> make_report(const placement::ModelDemand& demand, const engin
     if (flags.vram != "auto") {
         HYPURA_ASSIGN(room_bytes, parse_size(flags.vram, 0, "--vram"));
     }
-    if (flags.device != "none")
-        report.device = placement::device_outlook(demand, known.machine, known.disk, request, report.plan, room_bytes,
-                                                  flags.gpu_layers);
+    if (flags.device == "none") return report;
+    report.device = placement::device_outlook(demand, known.machine, known.disk, request, report.plan, room_bytes,
+                                              flags.gpu_layers);
+    if (report.device && !flags.gpu_layers)
+        report.device_choice = placement::choose_cards(*report.device, report.plan, request.prompt_tokens);
     return report;
 }
 

@@ -129,7 +129,8 @@ std::string device_text(const PlanReport& report) {
     if (outlook.bank_slots > 0)
         text += line("  experts", std::format("{:.0f} % are on the device when needed, {:.0f} % are read",
                                               100 * (1 - outlook.device_miss), 100 * outlook.disk_miss));
-    return text;
+    const placement::DeviceChoice& choice = report.device_choice;
+    return choice.reason.empty() ? text : text + line(choice.use_cards ? "  used" : "  not used", choice.reason);
 }
 
 std::string measured_text(const PlanReport& report) {
@@ -209,6 +210,8 @@ Json device_json(const PlanReport& report) {
             {"slots", outlook.bank_slots},
             {"slot_experts", outlook.bank_experts},
             {"miss_rate", number(outlook.device_miss)},
+            {"used", report.device_choice.use_cards},
+            {"reason", report.device_choice.reason},
             {"prediction", prediction_json(outlook.prediction)}};
 }
 

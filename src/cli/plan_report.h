@@ -1,6 +1,7 @@
 // A plan for people, for programs, and as a picture.
 #pragma once
 
+#include "placement/device_choice.h"
 #include "placement/device_outlook.h"
 #include "placement/planner.h"
 
@@ -20,6 +21,7 @@ struct PlanReport {
     bool disk_measured = false;
     uint32_t prompt_tokens = 0;
     std::optional<placement::DeviceOutlook> device;  // with the graphics card, if there is one
+    placement::DeviceChoice device_choice;           // whether auto uses it; without a reason: it was asked for
 };
 
 std::string plan_text(const PlanReport& report);

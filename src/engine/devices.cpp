@@ -115,4 +115,22 @@ std::vector<ggml_backend_dev_t> cards_by_size(const std::vector<ggml_backend_dev
     return cards;
 }
 
+std::optional<placement::Machine> with_these_cards(placement::Machine profile,
+                                                   const std::vector<ggml_backend_dev_t>& devices) {
+    std::vector<placement::ComputeDevice> cards;
+    for (ggml_backend_dev_t device : devices) {
+        const auto known = std::ranges::find_if(profile.devices, [device](const placement::ComputeDevice& measured) {
+            return measured.kind == "gpu" && !measured.rates.empty() &&
+                   measured.name == ggml_backend_dev_name(device) &&
+                   measured.description == ggml_backend_dev_description(device);
+        });
+        if (known == profile.devices.end()) return std::nullopt;
+        cards.push_back(*known);
+        cards.back().free_bytes = usable_device_bytes(device);
+    }
+    std::erase_if(profile.devices, [](const placement::ComputeDevice& device) { return device.kind == "gpu"; });
+    profile.devices.insert(profile.devices.end(), cards.begin(), cards.end());
+    return profile;
+}
+
 }  // namespace hypura::engine

@@ -2,10 +2,12 @@
 #pragma once
 
 #include "base/status.h"
+#include "placement/machine.h"
 
 #include <ggml-backend.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,6 +28,11 @@ Result<std::vector<ggml_backend_dev_t>> choose_devices(const EngineOptions& opti
 
 // Graphics cards among `devices`, the one with most usable memory first.
 std::vector<ggml_backend_dev_t> cards_by_size(const std::vector<ggml_backend_dev_t>& devices);
+
+// `profile` with these as its only graphics cards, and what is usable of them now. Nothing where it does not know the
+// rates of all of `devices`.
+std::optional<placement::Machine> with_these_cards(placement::Machine profile,
+                                                   const std::vector<ggml_backend_dev_t>& devices);
 
 // Free memory of a device, less a margin for what nobody announces.
 uint64_t usable_device_bytes(ggml_backend_dev_t device);

@@ -7,6 +7,7 @@
 #include "engine/runtime.h"
 #include "hardware/memory.h"
 #include "placement/card_count.h"
+#include "placement/device_choice.h"
 #include "placement/pass_size.h"
 
 #include <algorithm>
@@ -112,7 +113,13 @@ private:
     Status take_devices(const EngineOptions& options, const placement::ModelDemand& demand);
     Status decide_devices(EngineOptions& options);
     Status do_without_devices(const EngineOptions& options, uint64_t room_bytes);
-    void choose_device_mode(bool fits_whole);
+    std::optional<placement::DeviceOutlook> outlook_with_devices(const EngineOptions& options,
+                                                                 const placement::ModelDemand& demand) const;
+    placement::DeviceChoice weigh_devices(const EngineOptions& options,
+                                          const std::optional<placement::DeviceOutlook>& outlook) const;
+    Status share_model(EngineOptions& options, const placement::ModelDemand& demand);
+    Mode mode_with_devices(bool fits_whole) const;
+    void take_device_mode(Mode mode, bool fits_whole);
     ggml_backend_dev_t local_device() const;
     void decide_pass_size(EngineOptions& options, const placement::ModelDemand& demand,
                           placement::DeviceRequest request);
@@ -122,6 +129,8 @@ private:
     uint64_t page_cache_bytes_ = 0;  // that mapped weights may take; 0: a budget was named
     bool pass_size_is_free_ = false;
     bool uploads_are_timed_ = false;
+    KnownMachine known_;
+    std::optional<placement::Plan> plan_;  // without devices; empty: none works
 
     Runtime runtime_;
 };
@@ -187,13 +196,13 @@ Status LlamaEngine::check_plain_budget(const EngineOptions& options, const Error
 // The planner predicts from the file's directory; opening then lays out what the graph shows. Where no plan works,
 // streaming is tried all the same: it knows exactly what is missing, and says so.
 Status LlamaEngine::decide_plan(EngineOptions& options) {
-    KnownMachine known = known_machine(options.profile_file, options.model_path);
+    known_ = known_machine(options.profile_file, options.model_path);
     const bool disk_decides = options.mode == Mode::kAuto && runtime_.file.tensor_bytes > options.ram_bytes / 2;
-    if (disk_decides) glance_at_unknown_disk(known, options.model_path);
-    const auto plan =
-        placement::make_plan(placement::model_demand(runtime_.file), known.machine, known.disk, plan_request(options));
+    if (disk_decides) glance_at_unknown_disk(known_, options.model_path);
+    const auto plan = placement::make_plan(placement::model_demand(runtime_.file), known_.machine, known_.disk,
+                                           plan_request(options));
     if (!plan) HYPURA_TRY(check_plain_budget(options, plan.error()));
-    runtime_.bank_rates = placement::bank_rates(known.machine, known.disk, {});
+    runtime_.bank_rates = placement::bank_rates(known_.machine, known_.disk, {});
     Report& report = runtime_.report;
     report.mode = options.mode != Mode::kAuto ? options.mode : plan ? from_plan_mode(plan->mode) : Mode::kStream;
     report.reason = options.mode != Mode::kAuto ? "asked for" : plan ? plan->reason : plan.error().message;
@@ -204,6 +213,7 @@ Status LlamaEngine::decide_plan(EngineOptions& options) {
     report.chunk_tokens = plan ? plan->chunk_tokens : placement::kChunkTokens;
     options.cache_types = {plan ? plan->cache_type : options.cache_types.front()};
     report.cache_type = placement::to_string(options.cache_types.front());
+    if (plan) plan_ = *plan;
     return {};
 }
 
@@ -232,24 +242,60 @@ Status LlamaEngine::take_devices(const EngineOptions& options, const placement::
     return {};
 }
 
-// Everything on the devices if it fits, and then libllama alone is best. Else what every token reads; experts are
-// streamed to what is left. Where experts are not streamed they go with their layers.
+// Nothing where the profile does not know all of them, or where experts go with their layers, which it cannot tell.
+std::optional<placement::DeviceOutlook> LlamaEngine::outlook_with_devices(const EngineOptions& options,
+                                                                          const placement::ModelDemand& demand) const {
+    const auto machine = with_these_cards(known_.machine, runtime_.devices);
+    if (!machine || !plan_) return std::nullopt;
+    placement::PlanRequest request = plan_request(options);
+    if (pass_size_is_free_) request.batch_tokens = 0;
+    const auto outlook = placement::device_outlook(demand, *machine, known_.disk, request, *plan_, options.vram_bytes,
+                                                   options.gpu_layers);
+    const bool streams = options.mode == Mode::kAuto || options.mode == Mode::kStream;
+    const bool is_told =
+        streams || demand.experts.empty() || (outlook && outlook->mode == placement::PlanMode::kResident);
+    return is_told ? outlook : std::nullopt;
+}
+
+// Devices that somebody asked for are used, as are those that nothing is predicted of.
+placement::DeviceChoice LlamaEngine::weigh_devices(const EngineOptions& options,
+                                                   const std::optional<placement::DeviceOutlook>& outlook) const {
+    const bool asked_for = !options.devices.empty() || options.gpu_layers;
+    if (!outlook || asked_for) return {};
+    return placement::choose_cards(*outlook, *plan_, plan_request(options).prompt_tokens);
+}
+
 Status LlamaEngine::decide_devices(EngineOptions& options) {
     if (options.plain_reference) return {};
     const placement::ModelDemand demand = placement::model_demand(runtime_.file);
     HYPURA_TRY(take_devices(options, demand));
     if (runtime_.devices.empty()) return {};
+    const auto outlook = outlook_with_devices(options, demand);
+    const placement::DeviceChoice choice = weigh_devices(options, outlook);
+    if (choice.use_cards)
+        HYPURA_TRY(share_model(options, demand));
+    else
+        runtime_.devices.clear();
+    Report& report = runtime_.report;
+    if (!choice.reason.empty()) report.reason += "; " + choice.reason;
+    if (!runtime_.devices.empty())
+        report.predicted_tokens_per_second = outlook ? outlook->prediction.decode_tokens_per_second() : 0;
+    return {};
+}
+
+// Everything on the devices if it fits, and then libllama alone is best. Else what every token reads; experts are
+// streamed to what is left. Where experts are not streamed they go with their layers.
+Status LlamaEngine::share_model(EngineOptions& options, const placement::ModelDemand& demand) {
     placement::DeviceRequest request = device_request(options);
     request.room_bytes = device_room_bytes(runtime_.devices, options.vram_bytes);
     const bool fits_whole = holds_whole_model(demand, request);
-    if (options.mode == Mode::kAuto) choose_device_mode(fits_whole);
-    Report& report = runtime_.report;
-    request.with_experts = report.mode != Mode::kStream;
-    const bool shares_experts = !request.with_experts && runtime_.shape.experts > 0 && !fits_whole;
-    if (shares_experts) glance_at_upload_rate();
+    const Mode mode = options.mode == Mode::kAuto ? mode_with_devices(fits_whole) : runtime_.report.mode;
+    request.with_experts = mode != Mode::kStream;
     runtime_.device_plan = plan_devices(demand, request);
     if (runtime_.device_plan.gpu_layers == 0) return do_without_devices(options, request.room_bytes);
-    report.predicted_tokens_per_second = 0;  // rates of devices are not part of the prediction
+    if (options.mode == Mode::kAuto) take_device_mode(mode, fits_whole);
+    const bool shares_experts = !request.with_experts && runtime_.shape.experts > 0 && !fits_whole;
+    if (shares_experts) glance_at_upload_rate();
     if (runtime_.shape.experts > 0 && (fits_whole || shares_experts) && local_device() != nullptr)
         decide_pass_size(options, demand, request);
     return {};
@@ -292,15 +338,18 @@ void LlamaEngine::glance_at_upload_rate() {
     runtime_.bank_rates.uploads_ahead = rate.writes_directly;
 }
 
-void LlamaEngine::choose_device_mode(bool fits_whole) {
+Mode LlamaEngine::mode_with_devices(bool fits_whole) const {
+    if (fits_whole) return Mode::kResident;
+    return runtime_.shape.experts > 0 ? Mode::kStream : runtime_.report.mode;
+}
+
+void LlamaEngine::take_device_mode(Mode mode, bool fits_whole) {
     Report& report = runtime_.report;
-    if (fits_whole) {
-        report.mode = Mode::kResident;
+    report.mode = mode;
+    if (fits_whole)
         report.reason = std::format("the whole model fits {}", device_names(runtime_.devices));
-    } else if (runtime_.shape.experts > 0) {
-        report.mode = Mode::kStream;
+    else if (runtime_.shape.experts > 0)
         report.reason = std::format("experts are streamed to {}", device_names(runtime_.devices));
-    }
 }
 
 void LlamaEngine::describe_devices(Report& report) const {

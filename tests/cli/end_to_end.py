@@ -409,6 +409,42 @@ class Plans(unittest.TestCase):
         self.assertGreater(tokens_per_second("--ram", "6GiB", "--disk", "4GB/s"), slow)
         self.assertGreater(tokens_per_second("--ram", "40GiB", "--disk", "1GB/s"), slow)
 
+    def check_cards_are_weighed(self, saved, env):
+        """A device in software, that the profile is told to be slow or fast."""
+        shaders = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))  # translated by other tests
+        env = {**env, "GGML_VK_VISIBLE_DEVICES": "0", "MESA_SHADER_CACHE_DIR": shaders}
+        listed = re.search(r"^(\S+) +gpu +(?:\S+ +){4}(.+)$", hypura("run", "--list-devices", env=env).stdout, re.M)
+        if listed is None:
+            return print("no Vulkan driver: cards are not weighed")
+        machine = json.loads(saved.read_text())
+        for times, is_used in ((0.01, False), (100, True)):
+            processor, *_ = machine["devices"]
+            rates = [{**rate, **{unit: times * rate[unit] for unit in ("weight_bytes_per_second", "flops")}}
+                     for rate in processor["matmul"] if not rate["repacked"]]
+            card = {**processor, "name": listed[1], "description": listed[2], "kind": "gpu", "free_bytes": 1 << 30,
+                    "upload_bytes_per_second": 1e9, "matmul": rates}
+            other = saved.with_name(f"with card {times}.json")
+            other.write_text(json.dumps({**machine, "devices": [processor, card]}))
+            other.replace(saved)
+            self.check_use_of_card(env, is_used, listed[1])
+
+    def check_use_of_card(self, env, is_used, name):
+        def stats_of(*flags):
+            with tempfile.NamedTemporaryFile() as file:
+                ran = hypura("run", MODEL, "-p", "hi", "-n", "1", "--stats", file.name, *flags, env=env)
+                self.assertEqual(ran.returncode, 0, ran.stderr)
+                return json.loads(pathlib.Path(file.name).read_text())
+
+        stats = stats_of()
+        self.assertEqual(len(stats["devices"]["names"]), int(is_used), stats["reason"])
+        self.assertEqual("left out" in stats["reason"], not is_used, stats["reason"])
+        self.assertIn(f"s with {name} and", stats["reason"])
+        self.assertGreater(stats["predicted_tokens_per_second"], 0)
+        self.assertEqual(len(stats_of("--device", name)["devices"]["names"]), 1, "it was asked for")
+        device = json.loads(hypura("plan", MODEL, "--json", env=env).stdout)["plan"]["device"]
+        self.assertEqual(device["used"], is_used)
+        self.assertIn(f"s with {name} and", device["reason"])
+
     def test_profile_is_measured_once_and_used(self):
         with tempfile.TemporaryDirectory() as folder:
             env = {"XDG_CACHE_HOME": folder}
@@ -419,6 +455,7 @@ class Plans(unittest.TestCase):
             self.assertIn("q4_K", [rate["format"] for rate in first["devices"][0]["matmul"]])
             self.assertTrue(first["disks"][0]["reads"])
             self.assertTrue(json.loads(hypura("plan", MODEL, "--json", env=env).stdout)["plan"]["machine_measured"])
+            self.check_cards_are_weighed(saved, env)
             saved.write_text(saved.read_text().replace(first["fingerprint"], "another machine"))
             self.assertFalse(json.loads(hypura("plan", MODEL, "--json", env=env).stdout)["plan"]["machine_measured"])
 

@@ -12,6 +12,9 @@ device=$("$hypura" run --list-devices | awk '$2 == "gpu" { print $1; exit }')
 [[ -n $device ]] || { echo "ggml's Vulkan backend or a Vulkan driver is not installed"; exit 77; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
+# Without the profile of whoever runs this: it would call the driver slow, and leave it out where nobody names it.
+export MESA_SHADER_CACHE_DIR=${XDG_CACHE_HOME:-$HOME/.cache}
+export XDG_CACHE_HOME=$folder
 
 # Without the variable a driver in software is no device, and none is chosen.
 [[ -z $(env -u GGML_VK_VISIBLE_DEVICES "$hypura" run --list-devices | grep -i llvmpipe) ]] ||
