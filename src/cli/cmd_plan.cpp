@@ -14,6 +14,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -36,6 +37,7 @@ struct WorkFlags {
     uint32_t prompt_tokens = 512;
     std::string device = "auto";
     std::string vram = "auto";
+    std::string rpc_servers;
     std::optional<uint32_t> gpu_layers;
     placement::Routing routing;
     bool json = false;
@@ -146,7 +148,8 @@ Result<PlanReport> make_report(const placement::ModelDemand& demand, const engin
     if (flags.device == "none") return report;
     report.device = placement::device_outlook(demand, known.machine, known.disk, request, report.plan, room_bytes,
                                               flags.gpu_layers);
-    if (report.device && !flags.gpu_layers)
+    const bool asked_for = flags.gpu_layers || !flags.rpc_servers.empty();
+    if (report.device && !asked_for)
         report.device_choice = placement::choose_cards(*report.device, report.plan, request.prompt_tokens);
     return report;
 }
@@ -178,11 +181,24 @@ Status report_on(const gguf::ModelFile& file, const engine::KnownMachine& known,
     return print_report(model_facts(file), make_report(demand, known, request, flags), flags, title_of(file));
 }
 
+// Of other machines only those count that were named; nobody calls on them.
+Status keep_servers(placement::Machine& machine, const std::vector<std::string>& servers) {
+    std::erase_if(machine.devices, [&](const placement::ComputeDevice& device) {
+        return device.kind == "remote" && !std::ranges::contains(servers, device.description);
+    });
+    for (const std::string& server : servers)
+        if (!std::ranges::contains(machine.devices, server, &placement::ComputeDevice::description))
+            return fail(ErrorCode::kInvalidArgument, "--rpc: {0} was not measured: hypura profile --rpc {0} does that",
+                        server);
+    return {};
+}
+
 Status plan(const Environment& environment, const PlanFlags& flags) {
     HYPURA_ASSIGN(const gguf::ModelFile file, gguf::open_model(flags.model_path));
     HYPURA_ASSIGN(const hardware::MemoryLimits limits, hardware::memory_limits());
     engine::KnownMachine known = engine::known_machine(profile_file(environment), flags.model_path);
     engine::glance_at_unknown_disk(known, flags.model_path);  // as opening would
+    HYPURA_TRY(keep_servers(known.machine, split_at_commas(flags.work.rpc_servers)));
     return report_on(file, known, limits, flags.work);
 }
 
@@ -227,6 +243,7 @@ Status estimate(const Environment& environment, const EstimateFlags& flags) {
     HYPURA_ASSIGN(const gguf::ModelFile file, imagined_model(flags));
     HYPURA_ASSIGN(const double disk_rate, parse_rate(flags.disk, "--disk"));
     engine::KnownMachine known = engine::known_machine(profile_file(environment), ".");
+    HYPURA_TRY(keep_servers(known.machine, {}));
     imagine_processor(known.machine, flags);
     known.disk = placement::assumed_disk(disk_rate, flags.disk_latency_us);
     known.disk_measured = true;  // as good as measured: it was stated
@@ -243,6 +260,7 @@ void add_plan(CLI::App& app, CommandContext& context) {
     command->alias("inspect");
     command->add_option("MODEL", flags->model_path, "a GGUF file, or any part of a split one")->required();
     add_work_flags(*command, flags->work);
+    command->add_option("--rpc", flags->work.rpc_servers, "with these ggml-rpc-servers, as they were measured");
     command->callback(
         [flags, &context] { context.action = [flags, &context] { return plan(context.environment, *flags); }; });
 }

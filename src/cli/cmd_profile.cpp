@@ -2,6 +2,7 @@
 #include "base/bytes.h"
 #include "cli/command.h"
 #include "cli/console.h"
+#include "cli/options.h"
 #include "cli/profile_store.h"
 #include "engine/machine_probe.h"
 #include "hardware/memory.h"
@@ -20,6 +21,7 @@ namespace {
 
 struct ProfileFlags {
     std::string path = ".";
+    std::string rpc_servers;
     bool json = false;
     bool again = false;
 };
@@ -72,6 +74,7 @@ std::string device_text(const placement::ComputeDevice& device) {
     if (device.upload_bytes_per_second > 0)
         text += ", uploads at " + rate_text(device.upload_bytes_per_second) +
                 (device.writes_directly ? ", also while it computes" : "");
+    if (device.trip_us > 0) text += std::format(", {:.0f} us there and back", device.trip_us);
     text += std::format(", {:.1f} us a graph node\n{:<20}{:>18}{:>24}\n", device.node_us, "products", "of 1 column",
                         "of many columns");
     std::vector<placement::MatmulRate> batches = device.rates;
@@ -115,6 +118,7 @@ Result<std::string> profile_text(const placement::Machine& machine, const std::s
 
 Status profile(const Environment& environment, const ProfileFlags& flags) {
     const ProfileUse use = flags.again ? ProfileUse::kMeasureAgain : ProfileUse::kSaved;
+    HYPURA_TRY(engine::add_remote_devices(split_at_commas(flags.rpc_servers)));
     HYPURA_ASSIGN(const placement::Machine machine, profile_machine(environment, flags.path, use));
     if (flags.json) return print_text(placement::machine_json(machine));
     HYPURA_ASSIGN(const std::string text, profile_text(machine, flags.path));
@@ -127,6 +131,7 @@ void add_profile(CLI::App& app, CommandContext& context) {
     auto flags = std::make_shared<ProfileFlags>();
     CLI::App* command = app.add_subcommand("profile", "Measure this machine and a disk, and save the figures");
     command->add_option("PATH", flags->path, "a model, or a folder on the disk to measure (default: here)");
+    command->add_option("--rpc", flags->rpc_servers, "also measure these ggml-rpc-servers: host:port,...");
     command->add_flag("--json", flags->json, "print JSON");
     command->add_flag("--again", flags->again, "measure even what is saved and fresh");
     command->callback(

@@ -53,13 +53,6 @@ Status parse_fault_flag(std::string_view text, engine::EngineOptions& options) {
     return {};
 }
 
-std::vector<std::string> split_at_commas(std::string_view text) {
-    std::vector<std::string> parts;
-    for (const auto part : std::views::split(text, ','))
-        if (!part.empty()) parts.emplace_back(part.begin(), part.end());
-    return parts;
-}
-
 std::string device_table() {
     constexpr std::string_view kRow = "{:<12}{:<12}{:>12}{:>12}  {}\n";
     std::string table = std::format(kRow, "device", "kind", "free", "memory", "");
@@ -105,6 +98,13 @@ using File = std::unique_ptr<std::FILE, FileCloser>;
 bool is_separator(char c) { return c == ',' || c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
 }  // namespace
+
+std::vector<std::string> split_at_commas(std::string_view text) {
+    std::vector<std::string> parts;
+    for (const auto part : std::views::split(text, ','))
+        if (!part.empty()) parts.emplace_back(part.begin(), part.end());
+    return parts;
+}
 
 Result<std::vector<placement::CacheType>> parse_cache_flag(const std::string& text) {
     using placement::CacheType;

@@ -45,6 +45,8 @@ struct EngineFlags {
 inline constexpr const char* kBatchHelp =
     "most prompt tokens a pass (default: 512, of a mixture on graphics cards up to 2048)";
 
+std::vector<std::string> split_at_commas(std::string_view text);
+
 // Predictions rest on the saved profile of `environment`.
 void add_engine_flags(CLI::App& command, EngineFlags& flags, const Environment& environment);
 // The same without the model and its context: for serve, which has several.

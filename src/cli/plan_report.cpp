@@ -121,10 +121,12 @@ std::string device_text(const PlanReport& report) {
         text += std::format("  {:<12}{:>11}  {}{}{}\n", tier.label, format_bytes(tier.bytes), bar(tier.bytes, longest),
                             tier.remark.empty() ? "" : " ", tier.remark);
     text += line("  room", std::format("{:>10}", format_bytes(outlook.room_bytes)));
-    text += line("  decode", std::format("{}: {} of arithmetic and uploads, {} of waiting for the disk",
-                                         rate_text(outlook.prediction.decode_tokens_per_second()),
-                                         seconds_text(outlook.prediction.compute_s),
-                                         seconds_text(outlook.prediction.exposed_read_s)));
+    text += line("  decode", outlook.is_predicted()
+                                 ? std::format("{}: {} of arithmetic and uploads, {} of waiting for the disk",
+                                               rate_text(outlook.prediction.decode_tokens_per_second()),
+                                               seconds_text(outlook.prediction.compute_s),
+                                               seconds_text(outlook.prediction.exposed_read_s))
+                                 : "not predicted where experts are on cards and other machines");
     if (outlook.prediction.prefill_tokens_per_second > 0) text += prompt_text(outlook.prediction, report.prompt_tokens);
     if (outlook.bank_slots > 0)
         text += line("  experts", std::format("{:.0f} % are on the device when needed, {:.0f} % are read",
@@ -212,7 +214,7 @@ Json device_json(const PlanReport& report) {
             {"miss_rate", number(outlook.device_miss)},
             {"used", report.device_choice.use_cards},
             {"reason", report.device_choice.reason},
-            {"prediction", prediction_json(outlook.prediction)}};
+            {"prediction", outlook.is_predicted() ? prediction_json(outlook.prediction) : Json(nullptr)}};
 }
 
 Json memory_json(const PlanReport& report) {

@@ -36,12 +36,14 @@ Result<placement::Machine> profile_machine(const Environment& environment, const
     const bool fresh = use == ProfileUse::kMeasureAgain || !usable(machine, fingerprint);
     if (fresh) machine = engine::measure_machine(0, progress);
     if (!machine) return machine;
+    bool is_changed = fresh || engine::measure_remote_devices(*machine, progress);
     if (fresh || engine::known_disk(*machine, path) == nullptr) {
         HYPURA_ASSIGN(placement::DiskProfile disk, engine::measure_disk(path, progress));
         std::erase_if(machine->disks, [&](const auto& known) { return known.key == disk.key; });
         machine->disks.push_back(std::move(disk));
-        if (!file.empty()) HYPURA_TRY(placement::save_machine(*machine, file));
+        is_changed = true;
     }
+    if (is_changed && !file.empty()) HYPURA_TRY(placement::save_machine(*machine, file));
     return machine;
 }
 

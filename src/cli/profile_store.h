@@ -16,8 +16,8 @@ enum class ProfileUse {
     kMeasureAgain  // measure all of it
 };
 
-// The machine with the disk under `path`; what is missing, stale (30 days) or of another machine is measured, with
-// notes on stderr, and saved.
+// The machine with the disk under `path` and the other machines' devices that were added; what is missing, stale (30
+// days) or of another machine is measured, with notes on stderr, and saved.
 Result<placement::Machine> profile_machine(const Environment& environment, const std::string& path, ProfileUse use);
 
 }  // namespace hypura::cli

@@ -95,6 +95,8 @@ Result<std::vector<ggml_backend_dev_t>> choose_devices(const EngineOptions& opti
     const std::vector<ggml_backend_dev_t> devices = all_devices();
     if (options.devices.empty()) {
         std::ranges::copy_if(devices, std::back_inserter(chosen), is_used_unasked);
+        // libllama gives the last one the output: logits of a card need not cross the network.
+        std::ranges::stable_partition(chosen, [](auto* device) { return device_kind(device) == "remote"; });
         return chosen;
     }
     for (const std::string& name : options.devices) {
@@ -115,21 +117,31 @@ std::vector<ggml_backend_dev_t> cards_by_size(const std::vector<ggml_backend_dev
     return cards;
 }
 
-std::optional<placement::Machine> with_these_cards(placement::Machine profile,
-                                                   const std::vector<ggml_backend_dev_t>& devices) {
-    std::vector<placement::ComputeDevice> cards;
-    for (ggml_backend_dev_t device : devices) {
-        const auto known = std::ranges::find_if(profile.devices, [device](const placement::ComputeDevice& measured) {
-            return measured.kind == "gpu" && !measured.rates.empty() &&
-                   measured.name == ggml_backend_dev_name(device) &&
-                   measured.description == ggml_backend_dev_description(device);
-        });
-        if (known == profile.devices.end()) return std::nullopt;
-        cards.push_back(*known);
-        cards.back().free_bytes = usable_device_bytes(device);
+const placement::ComputeDevice* measured_row(const placement::Machine& profile, ggml_backend_dev_t device) {
+    const std::string_view description = ggml_backend_dev_description(device);
+    std::ptrdiff_t place = 0;
+    for (ggml_backend_dev_t other : all_devices()) {
+        if (other == device) break;
+        if (ggml_backend_dev_description(other) == description && device_kind(other) == device_kind(device)) ++place;
     }
-    std::erase_if(profile.devices, [](const placement::ComputeDevice& device) { return device.kind == "gpu"; });
-    profile.devices.insert(profile.devices.end(), cards.begin(), cards.end());
+    for (const placement::ComputeDevice& row : profile.devices) {
+        if (row.kind != device_kind(device) || row.description != description) continue;
+        if (place-- == 0) return row.rates.empty() ? nullptr : &row;
+    }
+    return nullptr;
+}
+
+std::optional<placement::Machine> with_these_devices(placement::Machine profile,
+                                                     const std::vector<ggml_backend_dev_t>& devices) {
+    std::vector<placement::ComputeDevice> rows = {profile.devices.front()};
+    for (ggml_backend_dev_t device : devices) {
+        const placement::ComputeDevice* const row = measured_row(profile, device);
+        if (row == nullptr) return std::nullopt;
+        rows.push_back(*row);
+        rows.back().name = ggml_backend_dev_name(device);
+        rows.back().free_bytes = usable_device_bytes(device);
+    }
+    profile.devices = std::move(rows);
     return profile;
 }
 

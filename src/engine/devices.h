@@ -29,10 +29,14 @@ Result<std::vector<ggml_backend_dev_t>> choose_devices(const EngineOptions& opti
 // Graphics cards among `devices`, the one with most usable memory first.
 std::vector<ggml_backend_dev_t> cards_by_size(const std::vector<ggml_backend_dev_t>& devices);
 
-// `profile` with these as its only graphics cards, and what is usable of them now. Nothing where it does not know the
-// rates of all of `devices`.
-std::optional<placement::Machine> with_these_cards(placement::Machine profile,
-                                                   const std::vector<ggml_backend_dev_t>& devices);
+// The row of `profile` with a device's rates: devices are told apart by description, those alike by their order.
+// nullptr: it was not measured.
+const placement::ComputeDevice* measured_row(const placement::Machine& profile, ggml_backend_dev_t device);
+
+// `profile` with `devices` as its only ones beside the processor, and what is usable of them now. Nothing where one of
+// them was not measured.
+std::optional<placement::Machine> with_these_devices(placement::Machine profile,
+                                                     const std::vector<ggml_backend_dev_t>& devices);
 
 // Free memory of a device, less a margin for what nobody announces.
 uint64_t usable_device_bytes(ggml_backend_dev_t device);

@@ -245,7 +245,7 @@ Status LlamaEngine::take_devices(const EngineOptions& options, const placement::
 // Nothing where the profile does not know all of them, or where experts go with their layers, which it cannot tell.
 std::optional<placement::DeviceOutlook> LlamaEngine::outlook_with_devices(const EngineOptions& options,
                                                                           const placement::ModelDemand& demand) const {
-    const auto machine = with_these_cards(known_.machine, runtime_.devices);
+    const auto machine = with_these_devices(known_.machine, runtime_.devices);
     if (!machine || !plan_) return std::nullopt;
     placement::PlanRequest request = plan_request(options);
     if (pass_size_is_free_) request.batch_tokens = 0;
@@ -260,7 +260,7 @@ std::optional<placement::DeviceOutlook> LlamaEngine::outlook_with_devices(const 
 // Devices that somebody asked for are used, as are those that nothing is predicted of.
 placement::DeviceChoice LlamaEngine::weigh_devices(const EngineOptions& options,
                                                    const std::optional<placement::DeviceOutlook>& outlook) const {
-    const bool asked_for = !options.devices.empty() || options.gpu_layers;
+    const bool asked_for = !options.devices.empty() || options.gpu_layers || !options.rpc_servers.empty();
     if (!outlook || asked_for) return {};
     return placement::choose_cards(*outlook, *plan_, plan_request(options).prompt_tokens);
 }
@@ -284,13 +284,13 @@ Status LlamaEngine::decide_devices(EngineOptions& options) {
 }
 
 // Everything on the devices if it fits, and then libllama alone is best. Else what every token reads; experts are
-// streamed to what is left. Where experts are not streamed they go with their layers.
+// streamed to what is left. Where they are not, and to other machines, they go with their layers.
 Status LlamaEngine::share_model(EngineOptions& options, const placement::ModelDemand& demand) {
     placement::DeviceRequest request = device_request(options);
     request.room_bytes = device_room_bytes(runtime_.devices, options.vram_bytes);
     const bool fits_whole = holds_whole_model(demand, request);
     const Mode mode = options.mode == Mode::kAuto ? mode_with_devices(fits_whole) : runtime_.report.mode;
-    request.with_experts = mode != Mode::kStream;
+    request.with_experts = mode != Mode::kStream || local_device() == nullptr;
     runtime_.device_plan = plan_devices(demand, request);
     if (runtime_.device_plan.gpu_layers == 0) return do_without_devices(options, request.room_bytes);
     if (options.mode == Mode::kAuto) take_device_mode(mode, fits_whole);

@@ -102,14 +102,23 @@ GgmlContextHandle new_context() {
         ggml_init({.mem_size = 4096 * ggml_tensor_overhead() + ggml_graph_overhead(), .no_alloc = true}));
 }
 
+// Until there is a result: libggml goes on as soon as it has told another machine what to compute.
+bool compute(ggml_backend_t backend, ggml_cgraph* graph) {
+    if (ggml_backend_graph_compute(backend, graph) != GGML_STATUS_SUCCESS) return false;
+    float first = 0;
+    if (device_kind(ggml_backend_get_device(backend)) == "remote")
+        ggml_backend_tensor_get(ggml_graph_node(graph, -1), &first, 0, sizeof(first));
+    return true;
+}
+
 // Of one run of `graph`, in seconds: the median of several, since a token has no choice of the best moment either. The
 // first one warms up. 0: the device failed.
 double median_seconds(ggml_backend_t backend, ggml_cgraph* graph) {
-    if (ggml_backend_graph_compute(backend, graph) != GGML_STATUS_SUCCESS) return 0;
+    if (!compute(backend, graph)) return 0;
     std::vector<int64_t> runs_us;
     for (int64_t spent_us = 0; spent_us < kLongUs && (runs_us.size() < 5 || spent_us < kLeastUs);) {
         const int64_t begin_us = now_us();
-        if (ggml_backend_graph_compute(backend, graph) != GGML_STATUS_SUCCESS) return 0;
+        if (!compute(backend, graph)) return 0;
         runs_us.push_back(std::max<int64_t>(now_us() - begin_us, 1));
         spent_us += runs_us.back();
     }
@@ -205,6 +214,7 @@ struct Place {
     ggml_backend_t backend = nullptr;
     ggml_backend_buffer_type_t weights_in = nullptr;
     bool repacked = false;
+    double trip_s = 0;  // of every graph, whatever is in it
 };
 
 // What one run reads of the weights is a multiple of the tensor; what each matrix multiplies is the tokens that chose
@@ -213,7 +223,7 @@ void add_rate(const Place& place, const Format& format, const ProductShape& shap
               std::vector<placement::MatmulRate>& rates) {
     const auto product = Product::create(place.backend, place.weights_in, format.type, shape);
     if (product == nullptr) return;
-    const double seconds = product->seconds();
+    const double seconds = product->seconds() - place.trip_s;
     if (seconds <= 0) return;
     const bool routed = shape.experts > 0;
     const double choices = static_cast<double>(shape.used * shape.tokens);
@@ -284,20 +294,30 @@ double node_us(ggml_backend_t backend, ggml_backend_buffer_type_t weights_in) {
     return product == nullptr ? 0 : product->seconds() * 1e6 / kNodes;
 }
 
-// The same on a card, where products are no measure of other nodes: an H200 takes 12 to 46 us for one of next to
-// nothing, and 2.1 ms for the 1100 nodes of a token. Each addition waits for the one before, as most nodes do.
-double addition_us(ggml_backend_t backend) {
-    constexpr int kNodes = 256;
+// Of a graph of so many additions, each of which waits for the one before, as most nodes do. On devices beside the
+// processor they are the measure of nodes: an H200 takes 12 to 46 us for a product of next to nothing, and 2.1 ms for
+// the 1100 nodes of a token.
+double additions_us(ggml_backend_t backend, int nodes) {
     const GgmlContextHandle context = new_context();
     ggml_tensor* const addend = ggml_new_tensor_1d(context.get(), GGML_TYPE_F32, kExpertColumns);
     ggml_tensor* sum = ggml_new_tensor_1d(context.get(), GGML_TYPE_F32, kExpertColumns);
-    for (int i = 0; i < kNodes; ++i) sum = ggml_add(context.get(), sum, addend);
+    for (int i = 0; i < nodes; ++i) sum = ggml_add(context.get(), sum, addend);
     ggml_cgraph* const graph = ggml_new_graph(context.get());
     ggml_build_forward_expand(graph, sum);
     const BufferHandle buffer(ggml_backend_alloc_ctx_tensors(context.get(), backend));
     if (buffer == nullptr) return 0;
     ggml_backend_buffer_clear(buffer.get(), 0);
-    return median_seconds(backend, graph) * 1e6 / kNodes;
+    return median_seconds(backend, graph) * 1e6;
+}
+
+void measure_nodes(placement::ComputeDevice& row, ggml_backend_t backend, ggml_backend_buffer_type_t own) {
+    constexpr int kNodes = 256;
+    if (row.kind == "cpu") {
+        row.node_us = node_us(backend, own);
+        return;
+    }
+    if (row.kind == "remote") row.trip_us = additions_us(backend, 1);
+    row.node_us = std::max(additions_us(backend, kNodes) - row.trip_us, 0.0) / kNodes;
 }
 
 void note_uploads(placement::ComputeDevice& row, const UploadRate& rate) {
@@ -312,8 +332,8 @@ placement::ComputeDevice measure_device(ggml_backend_dev_t device, uint32_t thre
     ggml_backend_buffer_type_t const own = ggml_backend_dev_buffer_type(device);
     const bool is_processor = row.kind == "cpu";
     if (!is_processor) note_uploads(row, upload_rate(device));
-    row.node_us = is_processor ? node_us(backend.get(), own) : addition_us(backend.get());
-    std::vector<Place> places = {{backend.get(), own, false}};
+    measure_nodes(row, backend.get(), own);
+    std::vector<Place> places = {{backend.get(), own, false, row.trip_us / 1e6}};
     for (ggml_backend_buffer_type_t repacking : repacking_buffers(device))
         places.push_back({backend.get(), repacking, true});
     const auto tell = [&](const Format& format) {
@@ -375,6 +395,16 @@ Result<placement::Machine> measure_machine(uint32_t threads, const ProbeProgress
         machine.devices.push_back(measure_device(device, workers, progress));
     if (machine.devices.empty()) return fail(ErrorCode::kUnsupportedHost, "libggml found no device to compute on");
     return machine;
+}
+
+bool measure_remote_devices(placement::Machine& machine, const ProbeProgress& progress) {
+    bool is_changed = false;
+    for (ggml_backend_dev_t device : devices_in_order()) {
+        if (device_kind(device) != "remote" || measured_row(machine, device) != nullptr) continue;
+        machine.devices.push_back(measure_device(device, 0, progress));
+        is_changed = true;
+    }
+    return is_changed;
 }
 
 Result<placement::DiskProfile> measure_disk(const std::string& path, const ProbeProgress& progress) {

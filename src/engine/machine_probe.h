@@ -33,6 +33,10 @@ using ProbeProgress = std::function<void(std::string_view what)>;
 // `threads` compute (0: the usable cores).
 Result<placement::Machine> measure_machine(uint32_t threads, const ProbeProgress& progress);
 
+// Likewise of other machines' devices (add_remote_devices) that `machine` has no rates of: rows are added. False: there
+// was none. As long as their network takes for 1.3 GB.
+bool measure_remote_devices(placement::Machine& machine, const ProbeProgress& progress);
+
 // The disk under `path`, which is a folder or a file; in a folder, and beside a file of less than 64 MiB, a file of 512
 // MiB is made for it and removed (storage/disk_probe.h). About 7 s.
 Result<placement::DiskProfile> measure_disk(const std::string& path, const ProbeProgress& progress);

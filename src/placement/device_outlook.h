@@ -1,4 +1,5 @@
-// What a plan would become with graphics cards: where its bytes would go, and how fast a token would be.
+// What a plan would become with graphics cards and other machines' memory: where its bytes would go, and how fast a
+// token would be.
 #pragma once
 
 #include "placement/cost_model.h"
@@ -23,13 +24,16 @@ struct DeviceOutlook {
     uint32_t bank_experts = 0;  // that these slots serve
     double device_miss = 0;     // share of expert demands that are uploaded
     double disk_miss = 0;       // of which read from the disk
-    // Of decoding, and of prompts where cards compute all layers and every layer's experts come to them; else 0.
+    // Of decoding, and of prompts where devices compute all layers and every layer's experts come to them; else 0.
+    // Nothing where experts would be shared out among cards and other machines.
     Prediction prediction;
+
+    bool is_predicted() const { return prediction.token_s > 0; }
 };
 
-// `base`: the plan without cards, whose memory the cards' misses fall back on. As many cards are used as card_count.h
-// says; their rates are taken to be those of the first. Nothing where the machine has no card with rates, or nothing
-// of the model fits `room_bytes` (0: what was free when the cards were measured).
+// `base`: the plan without devices, whose memory the cards' misses fall back on. As many cards are used as card_count.h
+// says, and all other machines that `machine` knows; layers are shared out by room. Nothing where the machine has no
+// such device with rates, or nothing of the model fits `room_bytes` (0: what was free when they were measured).
 std::optional<DeviceOutlook> device_outlook(const ModelDemand& demand, const Machine& machine, const DiskProfile& disk,
                                             const PlanRequest& request, const Plan& base, uint64_t room_bytes,
                                             std::optional<uint32_t> gpu_layers);

@@ -6,18 +6,20 @@
 namespace hypura::placement {
 namespace {
 
-// Bytes by place in libllama's order: [0] is the output, [1] the last layer, and so on down to the first.
-std::vector<uint64_t> bytes_from_the_end(const ModelDemand& demand, bool with_experts) {
+// In libllama's order: 0 is the output, 1 the last layer, and so on down to the first.
+size_t place_from_the_end(const ModelDemand& demand, int layer) {
     const auto layers = static_cast<size_t>(demand.shape.layers);
-    std::vector<uint64_t> bytes(layers + 1, 0);
-    const auto place_of = [&](int layer) {
-        return layer < 0 || static_cast<size_t>(layer) >= layers ? size_t{0} : layers - static_cast<size_t>(layer);
-    };
-    for (const DenseMatrix& matrix : demand.dense) bytes[place_of(matrix.layer)] += matrix.bytes;
+    return layer < 0 || static_cast<size_t>(layer) >= layers ? size_t{0} : layers - static_cast<size_t>(layer);
+}
+
+// By place.
+std::vector<uint64_t> bytes_from_the_end(const ModelDemand& demand, bool with_experts) {
+    std::vector<uint64_t> bytes(static_cast<size_t>(demand.shape.layers) + 1, 0);
+    for (const DenseMatrix& matrix : demand.dense) bytes[place_from_the_end(demand, matrix.layer)] += matrix.bytes;
     bytes[0] += demand.tied_output_bytes;
     if (with_experts)
         for (const ExpertLayer& layer : demand.experts)
-            bytes[place_of(layer.layer)] += layer.expert_bytes * layer.experts;
+            bytes[place_from_the_end(demand, layer.layer)] += layer.expert_bytes * layer.experts;
     return bytes;
 }
 
@@ -48,6 +50,22 @@ DevicePlan plan_devices(const ModelDemand& demand, const DeviceRequest& request)
     plan.expert_room_bytes = request.room_bytes - std::min(request.room_bytes, plan.used_bytes());
     if (plan.gpu_layers == 0) plan = {};
     return plan;
+}
+
+ModelDemand left_with_host(ModelDemand demand, uint32_t gpu_layers) {
+    if (gpu_layers == 0) return demand;
+    const auto has_gone = [&demand, gpu_layers](const auto& part) {
+        return place_from_the_end(demand, part.layer) < gpu_layers;
+    };
+    std::erase_if(demand.dense, has_gone);
+    std::erase_if(demand.experts, has_gone);
+    demand.tied_output_bytes = 0;
+    demand.tensor_bytes = demand.fixed_bytes + demand.dense_bytes() + demand.expert_bytes();
+    const uint64_t layers = std::max<uint64_t>(demand.shape.layers, 1);
+    const uint64_t left = demand.shape.layers - std::min<uint64_t>(demand.shape.layers, gpu_layers - 1);
+    demand.cache_values_per_token = demand.cache_values_per_token * left / layers;
+    demand.shape.layers = left;
+    return demand;
 }
 
 bool holds_whole_model(const ModelDemand& demand, DeviceRequest request) {

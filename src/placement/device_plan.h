@@ -34,6 +34,9 @@ struct DevicePlan {
 
 DevicePlan plan_devices(const ModelDemand& demand, const DeviceRequest& request);
 
+// The model without `gpu_layers` of its layers and all that they have, experts included.
+ModelDemand left_with_host(ModelDemand demand, uint32_t gpu_layers);
+
 // Whether the devices have room for the whole model with its experts, keys, values and buffers.
 bool holds_whole_model(const ModelDemand& demand, DeviceRequest request);
 

@@ -38,9 +38,10 @@ struct ComputeDevice {
     std::string kind;         // "cpu", "gpu", "igpu", "remote", "accelerator"
     uint64_t free_bytes = 0;  // when measured
     uint64_t total_bytes = 0;
-    double upload_bytes_per_second = 0;  // from our memory; 0: is our memory
+    double upload_bytes_per_second = 0;  // from our memory, over the network to another machine; 0: is our memory
     bool writes_directly = false;        // its memory is mapped into ours: threads can write while it computes
     double node_us = 0;                  // what a graph node costs beside its arithmetic
+    double trip_us = 0;                  // and a graph beside its nodes: the way to another machine and back; else 0
     std::vector<MatmulRate> rates;
 };
 

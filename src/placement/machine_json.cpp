@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kVersion = 4;  // 4: whether cards' memory is mapped
+constexpr int kVersion = 5;  // 5: the way to other machines
 
 Json rate_json(const MatmulRate& rate) {
     return {{"format", rate.format},
@@ -34,6 +34,7 @@ Json device_json(const ComputeDevice& device) {
                  {"upload_bytes_per_second", device.upload_bytes_per_second},
                  {"writes_directly", device.writes_directly},
                  {"node_us", device.node_us},
+                 {"trip_us", device.trip_us},
                  {"matmul", Json::array()}};
     for (const MatmulRate& rate : device.rates) json["matmul"].push_back(rate_json(rate));
     return json;
@@ -72,6 +73,7 @@ ComputeDevice device_from(const Json& json) {
     device.upload_bytes_per_second = json.at("upload_bytes_per_second");
     device.writes_directly = json.at("writes_directly");
     device.node_us = json.at("node_us");
+    device.trip_us = json.at("trip_us");
     for (const Json& rate : json.at("matmul")) device.rates.push_back(rate_from(rate));
     return device;
 }

@@ -43,6 +43,36 @@ for mode in resident stream; do
     [[ $(grep -c "RPC" "$folder/stats.json") -ge 2 ]] || die "$mode: the servers were not used"
 done
 
+# Measured once, a server counts in plans that name it, with the way to it, and in predictions of runs.
+export XDG_CACHE_HOME=$folder
+of_json() { python3 -c "import json, sys; value = json.load(sys.stdin); sys.exit(not ($1))"; }
+"$hypura" profile "$folder" --rpc "127.0.0.1:$port_a" --json >"$folder/profile.json"
+of_json '[d["trip_us"] > 0 and d["upload_bytes_per_second"] > 0 and len(d["matmul"]) > 0 for d in value["devices"]
+    if d["kind"] == "remote"] == [True]' <"$folder/profile.json" || die "the server was not measured"
+"$hypura" plan "$model" --rpc "127.0.0.1:$port_a" --vram 256MiB --json >"$folder/plan.json"
+of_json 'value["plan"]["device"]["mode"] == "resident" and
+    value["plan"]["device"]["prediction"]["decode_tokens_per_second"] > 0' <"$folder/plan.json" ||
+    die "the server is not in the plan: $(cat "$folder/plan.json")"
+"$hypura" plan "$model" --json | of_json 'value["plan"]["device"] is None' || die "a server that nobody named is in the plan"
+! "$hypura" plan "$model" --rpc "127.0.0.1:$port_b" 2>"$folder/error" || die "a server that was not measured is in the plan"
+grep -q "profile --rpc 127.0.0.1:$port_b" "$folder/error" || die "no word of how to measure it: $(cat "$folder/error")"
+ask --rpc "127.0.0.1:$port_a" --vram 256MiB --stats "$folder/stats.json" >"$folder/out"
+of_json 'value["predicted_tokens_per_second"] > 0 and "fits RPC0" in value["reason"]' <"$folder/stats.json" ||
+    die "no prediction: $(cat "$folder/stats.json")"
+
+# A part of a mixture goes there with its experts: whole layers, of which nothing is asked of the slots here.
+"$hypura" make-model "$folder/layers.gguf" --arch qwen3moe --layers 8 --experts 32 --top-k 2 --embd 256 --ff 256 \
+    --heads 4 --kv-heads 2 --head-dim 64 --vocab 512 --quant f16 >/dev/null
+part() {
+    "$hypura" run "$folder/layers.gguf" --raw -p "abc" -n 20 --temp 0 -q --ctx 512 --batch 32 --mode stream \
+        --stats "$folder/stats.json" "$@"
+}
+[[ $(part --rpc "127.0.0.1:$port_a" --vram 60MiB) == "$(part --device none)" ]] || die "another answer with layers elsewhere"
+part --rpc "127.0.0.1:$port_a" --vram 60MiB >/dev/null
+of_json '0 < value["devices"]["gpu_layers"] < 9 and value["devices"]["slot_bytes"] == 0 and
+    value["devices"]["weight_bytes"] > 20 << 20' <"$folder/stats.json" || die "whole layers: $(cat "$folder/stats.json")"
+unset XDG_CACHE_HOME
+
 # Killed between two answers of one chat: the second question finds the server gone.
 mkfifo "$folder/in"
 "$hypura" run "$model" -i --temp 0 -q --ctx 256 --batch 32 --rpc "$rpc" --device "$device" --vram 256MiB --mode resident \

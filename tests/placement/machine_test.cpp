@@ -16,6 +16,7 @@ Machine sample() {
     machine.fingerprint = "some machine";
     machine.measured_s = 1234;
     machine.features = {"avx2", "fma"};
+    machine.devices.front().trip_us = 300;
     machine.disks.front().proven = true;
     return machine;
 }
@@ -36,6 +37,7 @@ TEST(Machine, IsSavedAndReadBack) {
     const auto read = load_machine(file);
     ASSERT_TRUE(read) << read.error().message;
     EXPECT_EQ(machine_json(*read), machine_json(sample()));
+    EXPECT_EQ(read->devices.front().trip_us, 300);
     EXPECT_EQ(read->devices.front().rates.size(), sample().devices.front().rates.size());
     EXPECT_EQ(read->disks.front().points.size(), sample().disks.front().points.size());
 }
