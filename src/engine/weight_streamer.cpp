@@ -288,7 +288,7 @@ Status WeightStreamer::start_reads(const Group& group, const ggml_tensor* ids) {
     const auto top_k = static_cast<size_t>(ids->ne[0]);
     lookahead_.judge(layer_of(group), group.ids, top_k, group.pinned, cache_);
     HYPURA_ASSIGN(const auto guesses, lookahead_.choose(layer_of(group), router_input_, top_k, cache_, compute_));
-    return cache_.acquire(group.pinned, guesses, {group.first_page, standings_.standings()});
+    return cache_.acquire(group.pinned, guesses, {group.first_page, standings_.standings(), passing_});
 }
 
 // The ids are usually a view with gaps between its rows (the first top_k columns of a sort).
@@ -329,10 +329,17 @@ void WeightStreamer::list_pages(Group& group) {
         std::ranges::count_if(distinct_, [&](uint32_t expert) { return was_brought_ahead(group, expert); }));
 }
 
-// What stays on a device is not asked of RAM slots. Where every layer had device slots for one token's experts, and RAM
-// slots for a quarter, 59.5 MB were read a token with what did not stay there set aside, and 55.6 without.
+// What stays on a device is not asked of RAM slots; what passes through its slots counts as used here.
 void WeightStreamer::note_standings(const Group& group, const ggml_tensor* ids) {
     const auto tokens = static_cast<size_t>(ids->ne[1]);
+    const bool stays = group.bank != nullptr && keeps_experts(*group.bank, static_cast<uint32_t>(ids->ne[0]));
+    const auto is_on_device = [&](uint32_t expert) {
+        return group.bank != nullptr && group.bank->slot_of(expert) >= 0 && !was_brought_ahead(group, expert);
+    };
+    passing_.clear();
+    if (!stays)
+        for (const uint32_t expert : distinct_)
+            if (is_on_device(expert)) passing_.push_back(group.first_page + expert);
     standings_.clear();
     if (tokens > residency::UseForecast::kMostTokensToLearnFrom || whole_ranking(ids, group.experts) == nullptr) return;
     standings_.begin(group.experts, static_cast<size_t>(ids->ne[0]));
@@ -341,9 +348,9 @@ void WeightStreamer::note_standings(const Group& group, const ggml_tensor* ids) 
         std::memcpy(ranking_.data(), raw_ids_ + token * ids->nb[1], ranking_.size() * sizeof(int32_t));
         standings_.add_ranking(ranking_);
     }
-    if (group.bank == nullptr || !keeps_experts(*group.bank, static_cast<uint32_t>(ids->ne[0]))) return;
+    if (!stays) return;
     for (uint32_t expert = 0; expert < group.experts; ++expert)
-        if (group.bank->slot_of(expert) >= 0 && !was_brought_ahead(group, expert)) standings_.set_aside(expert);
+        if (is_on_device(expert)) standings_.set_aside(expert);
 }
 
 void WeightStreamer::fill_index(Group& group, const ggml_tensor* ids) {

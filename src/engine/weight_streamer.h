@@ -211,11 +211,12 @@ private:
     const ModelView* view_ = nullptr;
     std::unordered_set<const ggml_tensor*> resident_;  // weights that were loaded into the view
     ggml_context* index_context_ = nullptr;
-    std::vector<uint8_t> seen_;            // scratch of find_distinct
-    const std::byte* raw_ids_ = nullptr;   // as libllama laid them out, gaps between rows included
-    residency::StandingTable standings_;   // of the routing in hand; empty: not known
-    std::vector<int32_t> ranking_;         // scratch: of one token, whole
-    std::vector<std::byte> raw_ids_data_;  // of a router in the host's memory
+    std::vector<uint8_t> seen_;               // scratch of find_distinct
+    const std::byte* raw_ids_ = nullptr;      // as libllama laid them out, gaps between rows included
+    residency::StandingTable standings_;      // of the routing in hand; empty: not known
+    std::vector<residency::PageId> passing_;  // of the routing in hand, through a device's slots
+    std::vector<int32_t> ranking_;            // scratch: of one token, whole
+    std::vector<std::byte> raw_ids_data_;     // of a router in the host's memory
     Status failure_;
 };
 

@@ -167,6 +167,7 @@ BankRates bank_rates(const Machine& machine, const DiskProfile& disk, const Rout
     if (!disk.points.empty())
         rates.read_bytes_per_second =
             std::ranges::max(disk.points, {}, &storage::DiskPoint::bytes_per_second).bytes_per_second;
+    // The formats of about four bits, which most experts come in, are about as fast.
     if (const double rate = weight_rate(machine.devices.front(), "q4_K", {.routed = true}, 1); rate > 0)
         rates.host_bytes_per_second = rate;
     return rates;

@@ -70,7 +70,8 @@ public:
           request_(request),
           base_(base),
           rates_(bank_rates(machine, disk, request.routing)),
-          ram_bytes_(slot_bytes(base, demand)) {}
+          ram_bytes_(slot_bytes(base, demand)),
+          streamed_{.shape = demand.shape} {}
 
     std::optional<DeviceOutlook> make(uint64_t room_bytes, std::optional<uint32_t> gpu_layers) {
         DeviceRequest wanted{.gpu_layers = gpu_layers,
@@ -117,7 +118,10 @@ private:
     // What is missed of it goes into the outlook too.
     void share_out_banks() {
         const BankRoom room{.device_bytes = outlook_.plan.expert_room_bytes, .ram_bytes = ram_bytes_};
-        experts_ = plan_expert_banks(demand_, room, rates_);
+        const size_t with_host = left_with_host(demand_, outlook_.plan.gpu_layers).experts.size();
+        streamed_.experts.assign(demand_.experts.begin() + static_cast<std::ptrdiff_t>(with_host),
+                                 demand_.experts.end());
+        experts_ = plan_expert_banks(streamed_, room, rates_);
         for (const BankRequest& group : experts_.groups) outlook_.bank_experts += group.experts;
         outlook_.bank_slots = std::reduce(experts_.banks.slots.begin(), experts_.banks.slots.end());
         outlook_.bank_bytes = experts_.slot_bytes();
@@ -138,7 +142,7 @@ private:
         const double share_on_devices = share(outlook_.plan.gpu_layers, static_cast<double>(demand_.shape.layers) + 1);
         Prediction& token = outlook_.prediction;
         token.read_bytes_per_token =
-            experts_.token.read * static_cast<double>(demand_.token_expert_bytes()) + rest.read_bytes_per_token;
+            experts_.token.read * static_cast<double>(streamed_.token_expert_bytes()) + rest.read_bytes_per_token;
         token.read_s = token.exposed_read_s = experts_.token.read_s + rest.exposed_read_s;
         token.expert_miss = experts_.token.read;
         token.compute_s = share_on_devices * arithmetic_seconds(1, request_.prompt_tokens) + ways_seconds(1) +
@@ -205,6 +209,7 @@ private:
     const Plan& base_;
     BankRates rates_;
     uint64_t ram_bytes_;                  // of RAM slots beneath
+    ModelDemand streamed_;                // experts of the layers on devices, where they come and go
     std::vector<ComputeDevice> devices_;  // in libllama's order
     ExpertBanks experts_;                 // none: they are weights like others
     DeviceOutlook outlook_;

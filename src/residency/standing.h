@@ -31,6 +31,7 @@ constexpr Standing kTypicalPassedOver = 4;
 struct LayerStandings {
     PageId first_page = 0;
     std::span<const Standing> of_experts;
+    std::span<const PageId> used_elsewhere = {};  // that were chosen, too, but are not demanded: a device has them
 };
 
 // Turns rankings into standings, one routing after the other. Of several tokens each expert keeps its best one.

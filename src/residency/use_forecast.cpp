@@ -105,6 +105,7 @@ UseForecast::UseForecast(std::span<const PagePlace> pages) : place_(pages.size()
     leaving_rounds_.assign(page_.size(), -1);
     may_leave_.resize(page_.size());
     is_protected_.resize(page_.size());
+    is_chosen_.resize(page_.size());
 }
 
 void UseForecast::place_pages(std::span<const PagePlace> pages) {
@@ -132,22 +133,32 @@ void UseForecast::begin_pass(uint32_t tokens) {
 }
 
 void UseForecast::demand(std::span<const PageId> pages, const LayerStandings& standings) {
-    if (std::ranges::all_of(pages, [&](PageId page) { return place_[page] == kNowhere; })) return;
+    choose(pages, standings.used_elsewhere);
+    if (chosen_.empty()) return;
     protect(pages);
-    layer_now_ = rows_[row_of_[protected_.front()]].layer;
+    layer_now_ = rows_[row_of_[chosen_.front()]].layer;
     if (!learns_) return;
     routed_.clear();
-    for (const uint32_t place : protected_)
+    for (const uint32_t place : chosen_)
         if (!std::ranges::contains(routed_, row_of_[place])) routed_.push_back(row_of_[place]);
     for (const uint32_t row : routed_) assume_standings(rows_[row]);
     take_standings(standings);
     for (const uint32_t row : routed_) finish_round(rows_[row]);
 }
 
+void UseForecast::choose(std::span<const PageId> pages, std::span<const PageId> elsewhere) {
+    for (const uint32_t place : chosen_) is_chosen_[place] = 0;
+    chosen_.clear();
+    for (const auto& some : {pages, elsewhere})
+        for (const PageId page : some)
+            if (place_[page] != kNowhere) chosen_.push_back(place_[page]);
+    for (const uint32_t place : chosen_) is_chosen_[place] = 1;
+}
+
 // Where a router tells nothing but its choice.
 void UseForecast::assume_standings(const Row& row) {
     for (uint32_t place = row.begin; place < row.end; ++place)
-        standing_[place] = is_protected_[place] != 0 ? kTypicalChosen : kTypicalPassedOver;
+        standing_[place] = is_chosen_[place] != 0 ? kTypicalChosen : kTypicalPassedOver;
 }
 
 void UseForecast::take_standings(const LayerStandings& standings) {
@@ -170,18 +181,17 @@ void UseForecast::protect(std::span<const PageId> pages) {
     }
 }
 
-// The pages that are protected now are those that were used.
 void UseForecast::finish_round(Row& row) {
     const bool is_first = row.rounds++ == 0;
     const float recent_part = part_of_round(kRecentHalfLife, row.rounds);
     const float lasting_part = part_of_round(kLastingHalfLife, row.rounds);
     for (uint32_t place = row.begin; place < row.end; ++place) {
         UseHistory& page = history_[place];
-        if (!is_first) table_.add(page, is_protected_[place] != 0);
+        if (!is_first) table_.add(page, is_chosen_[place] != 0);
         const auto standing = static_cast<float>(standing_[place]);
         page.recent += (standing - page.recent) * recent_part;
         page.lasting += (standing - page.lasting) * lasting_part;
-        page.chosen = is_protected_[place] != 0;
+        page.chosen = is_chosen_[place] != 0;
         rounds_[place] = table_.rounds(page);
         refresh(place);
     }

@@ -76,7 +76,8 @@ public:
 
     void begin_pass(uint32_t tokens);
     // A layer was routed to these pages, in which its experts stood like that. They do not leave before the next call,
-    // so that it does not matter when exactly they are released.
+    // so that it does not matter when exactly they are released. What was used elsewhere may leave, and is learned from
+    // like the others.
     void demand(std::span<const PageId> pages, const LayerStandings& standings = {});
 
     // Whether the page is in memory and nothing but the policy keeps it there. At first none may leave.
@@ -112,6 +113,7 @@ private:
     };
 
     void place_pages(std::span<const PagePlace> pages);
+    void choose(std::span<const PageId> pages, std::span<const PageId> elsewhere);
     void protect(std::span<const PageId> pages);
     void take_standings(const LayerStandings& standings);
     void assume_standings(const Row& row);
@@ -131,9 +133,11 @@ private:
     std::vector<float> leaving_rounds_;  // the same, or -1 if it may not leave
     std::vector<uint8_t> may_leave_;
     std::vector<uint8_t> is_protected_;  // demanded last
+    std::vector<uint8_t> is_chosen_;     // likewise, or used elsewhere
     std::vector<Standing> standing_;     // in the round in hand
     std::vector<Row> rows_;
     std::vector<uint32_t> protected_;  // places
+    std::vector<uint32_t> chosen_;     // places
     std::vector<uint32_t> routed_;     // scratch of demand: rows
     UseTable table_;
     uint32_t layers_ = 1;

@@ -133,6 +133,19 @@ TEST(DeviceOutlook, APromptPaysItForEachOfItsTokens) {
     EXPECT_GT(scene.outlook()->prediction.first_token_s - near_s, rows / kNetwork);
 }
 
+// Four layers' dense weights with the card, whose experts the processor multiplies; the others stay there whole.
+TEST(DeviceOutlook, LayersThatStayWithTheProcessorCountOnce) {
+    Scene scene = Scene::with_card();
+    scene.request.ram_bytes = 16 * kGiB;
+    const auto some_layers =
+        device_outlook(scene.demand, scene.machine, scene.disk, scene.request, scene.base(), 640 * kMiB, 5);
+    ASSERT_TRUE(some_layers);
+    EXPECT_EQ(some_layers->bank_experts, 4 * 64u);
+    const double without_s = scene.base().prediction.token_s;
+    EXPECT_GT(some_layers->prediction.token_s, without_s * 20 / 24);
+    EXPECT_LT(some_layers->prediction.token_s, without_s * 20 / 24 + 4 * 5e-3);
+}
+
 // The output, and with it the logits, which are larger than a row, stay with the card.
 TEST(DeviceOutlook, LogitsOfACardDoNotCrossTheNetwork) {
     Scene scene("lab-dense-5g");

@@ -105,6 +105,27 @@ TEST_F(UseForecastTest, StandingsOfOtherLayersAreLeftAlone) {
     EXPECT_NEAR(forecast_.expected_wait(page_of(1, 0)), before, 1);
 }
 
+// As a router chose it and a device had it: the wait is that of a demand, but the page is free to leave.
+TEST_F(UseForecastTest, WhatWasUsedElsewhereIsLearnedFromAndMayLeave) {
+    UseForecast demanded(places());
+    for (uint32_t i = 0; i < 20; ++i) {
+        forecast_.begin_pass(1);
+        demanded.begin_pass(1);
+        for (uint32_t layer = 0; layer < kLayers; ++layer) {
+            const PageId hot = page_of(layer, 0), other = page_of(layer, 2 + i % 6);
+            forecast_.demand(std::vector{other}, {.used_elsewhere = std::vector{hot}});
+            demanded.demand(std::vector{hot, other});
+        }
+    }
+    EXPECT_FLOAT_EQ(wait(0), demanded.expected_wait(page_of(0, 0)));
+    EXPECT_LT(wait(0), wait(1));
+    for (PageId page = 0; page < kLayers * kExperts; ++page) forecast_.set_may_leave(page, page == page_of(0, 0));
+    forecast_.demand({}, {.used_elsewhere = std::vector{page_of(0, 0)}});
+    EXPECT_EQ(forecast_.last_expected(0), page_of(0, 0));
+    forecast_.demand(std::vector{page_of(0, 0)});
+    EXPECT_EQ(forecast_.last_expected(0), std::nullopt);
+}
+
 // Of pages that are alike, the one whose layer was routed last comes again last.
 TEST_F(UseForecastTest, AmongEqualsTheLayerFurthestAheadLeaves) {
     pass({0});
