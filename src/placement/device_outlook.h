@@ -15,7 +15,7 @@ namespace hypura::placement {
 struct DeviceOutlook {
     std::string device;  // "Vulkan0", or "Vulkan0, Vulkan1"
     uint64_t room_bytes = 0;
-    PlanMode mode = PlanMode::kResident;  // resident: all of the model; stream: experts come and go
+    PlanMode mode = PlanMode::kResident;  // resident: all of the model; stream: experts come and go; else as the base
     DevicePlan plan;
     uint32_t pass_tokens = 0;    // most tokens a pass
     uint64_t bank_bytes = 0;     // device slots for experts
