@@ -35,8 +35,8 @@ std::vector<residency::PageSpec> all_pages(const StreamLayout& layout, const pla
     return pages;
 }
 
-bool keeps_experts(const DeviceBank& bank, uint32_t top_k) {
-    return bank.slots() >= placement::kTokensThatStay * top_k;
+bool keeps_experts(const DeviceBank* bank, const ggml_tensor* ids) {
+    return bank != nullptr && bank->slots() >= placement::kTokensThatStay * static_cast<uint32_t>(ids->ne[0]);
 }
 
 // Some layer's experts are the processor's.
@@ -270,6 +270,7 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     for (BatchStaging* staging : stagings_) staging->settle();
     take_input(group, input);
     list_pages(group);
+    note_passing(group, ids);
     note_standings(group, ids);
     if (Status started = start_reads(group, ids); !started) {
         group.pinned.clear();  // none of them is pinned
@@ -320,8 +321,7 @@ void WeightStreamer::list_pages(Group& group) {
     cache_.release(group.pinned);
     group.pinned.clear();
     for (const uint32_t expert : distinct_)
-        if (group.bank == nullptr || group.bank->slot_of(expert) < 0 || was_brought_ahead(group, expert))
-            group.pinned.push_back(group.first_page + expert);
+        if (!was_on_device(group, expert)) group.pinned.push_back(group.first_page + expert);
     if (group.bank == nullptr) return;
     device_counters_.demands += distinct_.size();
     device_counters_.hits += distinct_.size() - group.pinned.size();
@@ -329,17 +329,17 @@ void WeightStreamer::list_pages(Group& group) {
         std::ranges::count_if(distinct_, [&](uint32_t expert) { return was_brought_ahead(group, expert); }));
 }
 
-// What stays on a device is not asked of RAM slots; what passes through its slots counts as used here.
+// What passes through a few device slots counts as used here, too.
+void WeightStreamer::note_passing(const Group& group, const ggml_tensor* ids) {
+    passing_.clear();
+    if (keeps_experts(group.bank, ids)) return;
+    for (const uint32_t expert : distinct_)
+        if (was_on_device(group, expert)) passing_.push_back(group.first_page + expert);
+}
+
+// What stays on a device is not asked of RAM slots.
 void WeightStreamer::note_standings(const Group& group, const ggml_tensor* ids) {
     const auto tokens = static_cast<size_t>(ids->ne[1]);
-    const bool stays = group.bank != nullptr && keeps_experts(*group.bank, static_cast<uint32_t>(ids->ne[0]));
-    const auto is_on_device = [&](uint32_t expert) {
-        return group.bank != nullptr && group.bank->slot_of(expert) >= 0 && !was_brought_ahead(group, expert);
-    };
-    passing_.clear();
-    if (!stays)
-        for (const uint32_t expert : distinct_)
-            if (is_on_device(expert)) passing_.push_back(group.first_page + expert);
     standings_.clear();
     if (tokens > residency::UseForecast::kMostTokensToLearnFrom || whole_ranking(ids, group.experts) == nullptr) return;
     standings_.begin(group.experts, static_cast<size_t>(ids->ne[0]));
@@ -348,9 +348,9 @@ void WeightStreamer::note_standings(const Group& group, const ggml_tensor* ids) 
         std::memcpy(ranking_.data(), raw_ids_ + token * ids->nb[1], ranking_.size() * sizeof(int32_t));
         standings_.add_ranking(ranking_);
     }
-    if (!stays) return;
+    if (!keeps_experts(group.bank, ids)) return;
     for (uint32_t expert = 0; expert < group.experts; ++expert)
-        if (is_on_device(expert)) standings_.set_aside(expert);
+        if (was_on_device(group, expert)) standings_.set_aside(expert);
 }
 
 void WeightStreamer::fill_index(Group& group, const ggml_tensor* ids) {

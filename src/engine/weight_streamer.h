@@ -132,6 +132,7 @@ private:
     Status upload_awaited(const Group& group);
     void begin_upload(const Group& group, const DeviceWriter::Matrix& matrix);
     void release_brought(Group& group);
+    bool was_on_device(const Group& group, uint32_t expert) const;
     bool was_brought_ahead(const Group& group, uint32_t expert) const;
     bool uploads_ahead_of(const Group& group) const;
     bool may_upload_ahead(const Group& group, const ggml_tensor* ids) const;
@@ -166,6 +167,7 @@ private:
     Status read_ids(Group& group, const ggml_tensor* ids);
     void find_distinct(const Group& group);
     void list_pages(Group& group);
+    void note_passing(const Group& group, const ggml_tensor* ids);
     void note_standings(const Group& group, const ggml_tensor* ids);
     void fill_index(Group& group, const ggml_tensor* ids);
     Status start_reads(const Group& group, const ggml_tensor* ids);

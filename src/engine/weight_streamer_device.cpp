@@ -159,6 +159,11 @@ bool WeightStreamer::may_upload_ahead(const Group& group, const ggml_tensor* ids
            ahead_->is_worth_asking();
 }
 
+// Before this routing, and not because it was foreseen.
+bool WeightStreamer::was_on_device(const Group& group, uint32_t expert) const {
+    return group.bank != nullptr && group.bank->slot_of(expert) >= 0 && !was_brought_ahead(group, expert);
+}
+
 bool WeightStreamer::was_brought_ahead(const Group& group, uint32_t expert) const {
     return ahead_ != nullptr && ahead_->has_brought(group.bank, expert);
 }

@@ -2,8 +2,8 @@
 //
 // By predicted time, as modes are chosen: of a prompt and its answer, since cards may be slower at tokens and much
 // faster at prompts. Where only tokens are predicted with cards, of the answer alone. Cards are left out where doing
-// without them is predicted to be a tenth faster at least: predictions with cards are 6 to 10 % off, and a card leaves
-// the processor to others.
+// without them is predicted to be a tenth faster at least: predictions with cards are often as much off
+// (docs/devices.md), and a card leaves the processor to others.
 #pragma once
 
 #include "placement/device_outlook.h"
