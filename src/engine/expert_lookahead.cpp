@@ -20,21 +20,21 @@ void ExpertLookahead::begin_pass() {
     ++passes_;
     pass_tokens_ = 0;
     for (Forecasts& forecasts : layers_) {
-        for (Forecast& forecast : forecasts.by_distance) forecast.absent.clear();
+        for (Forecast& forecast : forecasts.by_distance) forecast.forget();
         forecasts.chosen.clear();
     }
 }
 
-void ExpertLookahead::judge(size_t layer, std::span<const int32_t> ids, size_t top_k,
-                            std::span<const residency::PageId> demanded, residency::SlotCache& cache) {
+void ExpertLookahead::judge(size_t layer, const Routing& routing, std::span<const residency::PageId> demanded,
+                            residency::SlotCache& cache) {
     Forecasts& judged = layers_[layer];
-    const size_t tokens = ids.size() / top_k;
+    const size_t tokens = routing.tokens();
     kind_ = tokens <= 1 ? kOneToken : tokens <= kFewTokens ? kSomeTokens : kManyTokens;
-    note_named(judged.layer, ids);
+    note_named(judged.layer, routing.ids);
     note_width(judged, tokens);
     const auto named = static_cast<double>(std::ranges::count(named_, 1));
     names_nearly_all_ = kind_ == kManyTokens && named >= kNearlyAll * judged.layer.experts;
-    learn(judged, tokens);
+    learn(judged, routing);
     withdraw_wrong(judged, cache);
     note_lack(demanded, cache);
 }
@@ -54,14 +54,16 @@ bool ExpertLookahead::is_narrow(size_t layer) const {
     return kind_ != kOneToken && layers_[layer].narrows.value_or(layer + 1 == layers_.size());
 }
 
-void ExpertLookahead::learn(Forecasts& judged, size_t tokens) {
+void ExpertLookahead::learn(Forecasts& judged, const Routing& routing) {
     for (size_t distance = 0; distance < judged.by_distance.size(); ++distance) {
         Forecast& forecast = judged.by_distance[distance];
         // The last layer may compute fewer tokens than the others.
-        if (forecast.tokens == tokens)
+        if (forecast.tokens == routing.tokens()) {
             for (const ExpertGuess& guess : forecast.absent)
                 trust_[kind_].learn(distance + 1, guess.margin, named_[guess.expert] != 0);
-        forecast.absent.clear();
+            forecast.correction.learn(forecast.sample, routing.ranking);
+        }
+        forecast.forget();
     }
 }
 
@@ -105,7 +107,8 @@ Result<std::span<const residency::PageId>> ExpertLookahead::choose(size_t layer,
         if (pages_.size() >= most_pages) break;
         Forecasts& target = layers_[layer + ahead];
         if (!is_worth_asking(layer + ahead, ahead, cache)) continue;
-        HYPURA_TRY(guess_.make(compute, here.router, target.layer.router, input, top_k));
+        HYPURA_TRY(guess_.make(compute, here.router, target.layer.router, input, top_k,
+                               target.by_distance[ahead - 1].correction));
         note_absent(target, ahead, input == nullptr ? 0 : static_cast<uint32_t>(ggml_nrows(input)), cache);
         choose_trusted(target, ahead, most_pages);
     }
@@ -158,6 +161,7 @@ void ExpertLookahead::note_absent(Forecasts& target, size_t layers_ahead, uint32
                                   const residency::SlotCache& cache) {
     Forecast& forecast = target.by_distance[layers_ahead - 1];
     forecast.tokens = tokens;
+    forecast.sample.assign(guess_.sample().begin(), guess_.sample().end());
     forecast.absent.clear();
     for (const ExpertGuess& guess : guess_.guesses())
         if (is_missing(target.layer, guess.expert, cache)) forecast.absent.push_back(guess);

@@ -37,11 +37,19 @@ public:
     };
     void add_layer(const Layer& layer) { layers_.push_back({layer, {}, {}, {}}); }
 
+    struct Routing {
+        std::span<const int32_t> ids;  // [top_k] of each token
+        size_t top_k = 1;
+        // All experts as RouterGuess::sample_token() ranks them, best first; empty where that is not known.
+        std::span<const int32_t> ranking;
+        size_t tokens() const { return ids.size() / top_k; }
+    };
+
     void begin_pass();
 
-    // `layer` has been routed to `ids` ([top_k] of each token), for which `demanded` are needed: learns from the
-    // guesses that were made for it. Call it before those pages are acquired.
-    void judge(size_t layer, std::span<const int32_t> ids, size_t top_k, std::span<const residency::PageId> demanded,
+    // `layer` has been routed, and `demanded` are needed for that: learns from the guesses that were made for it. Call
+    // it before those pages are acquired.
+    void judge(size_t layer, const Routing& routing, std::span<const residency::PageId> demanded,
                residency::SlotCache& cache);
 
     // Whether choose() would look at its input, as far as the routing before this one shows: from a device it has to be
@@ -59,6 +67,12 @@ private:
     struct Forecast {
         uint32_t tokens = 0;
         std::vector<ExpertGuess> absent;
+        std::vector<float> sample;   // RouterGuess::sample()
+        GuessCorrection correction;  // of all that has been guessed
+        void forget() {
+            absent.clear();
+            sample.clear();
+        }
     };
     struct Forecasts {
         Layer layer;
@@ -69,7 +83,7 @@ private:
     void note_named(const Layer& layer, std::span<const int32_t> ids);
     void note_width(Forecasts& judged, size_t tokens);
     bool is_narrow(size_t layer) const;
-    void learn(Forecasts& judged, size_t tokens);
+    void learn(Forecasts& judged, const Routing& routing);
     void withdraw_wrong(Forecasts& judged, residency::SlotCache& cache);
     void note_lack(std::span<const residency::PageId> demanded, const residency::SlotCache& cache);
     static bool is_missing(const Layer& layer, uint32_t expert, const residency::SlotCache& cache);

@@ -9,8 +9,9 @@ namespace {
 
 constexpr float kLeastTrials = 64;   // of a distance, before it can be known not to be worthwhile
 constexpr float kMostTrials = 256;   // of a margin: then the past counts half
-constexpr float kMarginStep = 0.1F;  // standard deviations
+constexpr float kMarginStep = 0.05F;  // standard deviations
 constexpr float kTinyNorm = 1e-6F;
+constexpr float kMostLearned = 50;  // tokens: of more the last ones count most
 
 // What a later norm does to an input that this layer's norm has scaled.
 float ratio(const RouterTrace& here, const RouterTrace& later, size_t i) {
@@ -29,27 +30,61 @@ float deviation(std::span<const float> values) {
     return std::max(std::sqrt(squares / count), kTinyNorm);
 }
 
+size_t step_between(size_t tokens) { return (tokens + RouterGuess::kMostTokens - 1) / RouterGuess::kMostTokens; }
+
 size_t margin_cell(float margin, size_t cells) {
     return std::min(static_cast<size_t>(std::max(margin, 0.0F) / kMarginStep), cells - 1);
 }
 
 }  // namespace
 
+void GuessCorrection::apply(std::span<float> scores) const {
+    if (offsets_.size() == scores.size()) std::ranges::transform(scores, offsets_, scores.begin(), std::plus{});
+}
+
+void GuessCorrection::learn(std::span<const float> scores, std::span<const int32_t> ranking) {
+    if (ranking.empty() || ranking.size() != scores.size()) return;
+    offsets_.resize(scores.size());
+    sorted_.assign(scores.begin(), scores.end());
+    std::ranges::sort(sorted_, std::greater{});
+    learned_ = std::min(learned_ + 1, kMostLearned);
+    for (size_t rank = 0; rank < ranking.size(); ++rank) {
+        const auto expert = static_cast<size_t>(ranking[rank]);
+        if (expert >= scores.size()) continue;
+        offsets_[expert] += (sorted_[rank] - scores[expert] - offsets_[expert]) / learned_;
+    }
+}
+
+size_t RouterGuess::sample_token(size_t tokens) {
+    const size_t step = step_between(tokens);
+    return tokens == 0 ? 0 : tokens / step / 2 * step;
+}
+
 Status RouterGuess::make(ExpertCompute& compute, const RouterTrace& here, const RouterTrace& later,
-                         const ggml_tensor* input, size_t top_k) {
-    guesses_.clear();
+                         const ggml_tensor* input, size_t top_k, const GuessCorrection& correction) {
+    clear();
     if (later.weight == nullptr || input == nullptr || !is_on_host(input) || input->type != GGML_TYPE_F32 ||
         !is_float(here.norm) || !is_float(later.norm) || input->ne[0] != later.weight->ne[0])
         return {};
     const auto tokens = static_cast<size_t>(ggml_nrows(input));
     if (tokens == 0) return {};
-    const size_t step = (tokens + kMostTokens - 1) / kMostTokens;
+    const size_t step = step_between(tokens);
     rescale(here, later, input, step);
     HYPURA_ASSIGN(const std::span<const float> scores, compute.project(later.weight, inputs_));
     const auto experts = static_cast<size_t>(later.weight->ne[1]);
-    for (size_t row = 0; row * experts < scores.size(); ++row)
-        keep_best(scores.subspan(row * experts, experts), static_cast<uint32_t>(row * step), top_k);
+    for (size_t row = 0; row * experts < scores.size(); ++row) {
+        const auto of_token = scores.subspan(row * experts, experts);
+        if (row * step == sample_token(tokens)) sample_.assign(of_token.begin(), of_token.end());
+        scores_.assign(of_token.begin(), of_token.end());
+        correction.apply(scores_);
+        keep_best(scores_, static_cast<uint32_t>(row * step), top_k);
+    }
     return {};
+}
+
+void RouterGuess::clear() {
+    guesses_.clear();
+    sample_.clear();
 }
 
 // Every step-th row, scaled as the later router sees it.

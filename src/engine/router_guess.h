@@ -26,6 +26,20 @@ struct ExpertGuess {
     float margin = 0;    // score less the border, in standard deviations of the token's scores; never negative
 };
 
+// By how much a router's scores differ from guesses of them in the mean, expert by expert, for one layer and distance.
+// A router's scores need not be known: the expert that came r-th should have had the r-th best score of the guess.
+class GuessCorrection {
+public:
+    void apply(std::span<float> scores) const;
+    // For a token a guess gave these scores, not corrected, and the router ranked its experts so, best first.
+    void learn(std::span<const float> scores, std::span<const int32_t> ranking);
+
+private:
+    float learned_ = 0;           // tokens
+    std::vector<float> offsets_;  // by expert; empty: nothing has been learned
+    std::vector<float> sorted_;   // scratch of learn()
+};
+
 class RouterGuess {
 public:
     static constexpr size_t kMostLayersAhead = 3;
@@ -33,20 +47,31 @@ public:
     // these find two thirds.
     static constexpr size_t kMostTokens = 256;
 
+    // The one whose scores are kept, of a pass of so many, for GuessCorrection to learn from. Not the first one of a
+    // text, which is like no other.
+    static size_t sample_token(size_t tokens);
+
     // Scores the experts of the router `later` for tokens of `input`, the input of the router `here`, and keeps each
     // token's best `top_k`, best first. Of a pass of more than kMostTokens, so many are asked about, evenly spread.
     // Nothing where a router was not traced.
     Status make(ExpertCompute& compute, const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input,
-                size_t top_k);
+                size_t top_k, const GuessCorrection& correction);
+
+    // As if nothing had been guessed.
+    void clear();
 
     // Of the last make(): token after token.
     std::span<const ExpertGuess> guesses() const { return guesses_; }
+    // Of sample_token(), not corrected; nothing where nothing was guessed.
+    std::span<const float> sample() const { return sample_; }
 
 private:
     void rescale(const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input, size_t step);
     void keep_best(std::span<const float> scores, uint32_t token, size_t top_k);
 
     std::vector<ExpertGuess> guesses_;
+    std::vector<float> sample_;
+    std::vector<float> scores_;  // scratch of make(): of one token, corrected
     std::vector<float> inputs_;
     std::vector<uint32_t> order_;  // scratch of keep_best
 };

@@ -23,6 +23,7 @@ bool UploadAhead::is_worth_asking() const { return trust_.is_worthwhile(1) || pa
 void UploadAhead::begin(Order order) {
     HYPURA_CHECK(order_.bank == nullptr && order.bank != nullptr);
     order_ = std::move(order);
+    guess_.clear();  // settle() may come before there is one
     absent_.clear();
     candidates_.clear();
     failure_ = {};
@@ -32,7 +33,7 @@ void UploadAhead::begin(Order order) {
 
 // On a thread of the writer's.
 std::vector<DeviceWriter::Load> UploadAhead::choose() {
-    failure_ = guess_.make(compute_, order_.here, order_.later, order_.input, order_.top_k);
+    failure_ = guess_.make(compute_, order_.here, order_.later, order_.input, order_.top_k, corrections_[order_.bank]);
     if (!failure_) return {};
     find_absent();
     find_slots();
@@ -78,18 +79,21 @@ DeviceWriter::Load UploadAhead::load_of(const Candidate& candidate) const {
     return load;
 }
 
-Status UploadAhead::settle(DeviceBank* bank, std::span<const uint32_t> named) {
+Status UploadAhead::settle(DeviceBank* bank, std::span<const uint32_t> named, std::span<const int32_t> ranking) {
     if (order_.bank == nullptr) return {};
     writer_->stop();
     named_.assign(order_.in_ram.size(), 0);
-    if (bank == order_.bank) {
-        for (const uint32_t expert : named) named_[expert] = 1;
-        for (const ExpertGuess& guess : absent_) trust_.learn(1, guess.margin, named_[guess.expert] != 0);
-    }
+    if (bank == order_.bank) learn(named, ranking);
     note_progress();
     tell_bank();
     settled_bank_ = std::exchange(order_.bank, nullptr);
     return std::exchange(failure_, {});
+}
+
+void UploadAhead::learn(std::span<const uint32_t> named, std::span<const int32_t> ranking) {
+    for (const uint32_t expert : named) named_[expert] = 1;
+    for (const ExpertGuess& guess : absent_) trust_.learn(1, guess.margin, named_[guess.expert] != 0);
+    corrections_[order_.bank].learn(guess_.sample(), ranking);
 }
 
 void UploadAhead::note_progress() {
@@ -143,7 +147,7 @@ void UploadAhead::finish() {
 void UploadAhead::abandon() {
     for (const uint32_t slot : unfinished_) settled_bank_->vacate(slot);
     finish();
-    (void)settle(nullptr, {});  // whether the guess failed does not matter any more
+    (void)settle(nullptr, {}, {});  // whether the guess failed does not matter any more
     finish();
 }
 

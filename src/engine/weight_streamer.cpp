@@ -266,7 +266,7 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     HYPURA_TRY(fetch_routing(group, ids, input));
     HYPURA_TRY(read_ids(group, ids));
     find_distinct(group);
-    if (ahead_ != nullptr) HYPURA_TRY(ahead_->settle(group.bank, distinct_));
+    if (ahead_ != nullptr) HYPURA_TRY(ahead_->settle(group.bank, distinct_, sample_ranking(group, ids)));
     for (BatchStaging* staging : stagings_) staging->settle();
     take_input(group, input);
     list_pages(group);
@@ -287,7 +287,7 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
 // The routing's own experts, and behind them what later layers are likely to name.
 Status WeightStreamer::start_reads(const Group& group, const ggml_tensor* ids) {
     const auto top_k = static_cast<size_t>(ids->ne[0]);
-    lookahead_.judge(layer_of(group), group.ids, top_k, group.pinned, cache_);
+    lookahead_.judge(layer_of(group), {group.ids, top_k, sample_ranking(group, ids)}, group.pinned, cache_);
     HYPURA_ASSIGN(const auto guesses, lookahead_.choose(layer_of(group), router_input_, top_k, cache_, compute_));
     return cache_.acquire(group.pinned, guesses, {group.first_page, standings_.standings(), passing_});
 }
@@ -337,17 +337,26 @@ void WeightStreamer::note_passing(const Group& group, const ggml_tensor* ids) {
         if (was_on_device(group, expert)) passing_.push_back(group.first_page + expert);
 }
 
+// All experts, best first; nothing where the ids are not the beginning of that. Valid until the next call.
+std::span<const int32_t> WeightStreamer::ranking_of(const Group& group, const ggml_tensor* ids, size_t token) {
+    if (whole_ranking(ids, group.experts) == nullptr) return {};
+    ranking_.resize(group.experts);
+    std::memcpy(ranking_.data(), raw_ids_ + token * ids->nb[1], ranking_.size() * sizeof(int32_t));
+    return ranking_;
+}
+
+// For guesses to learn from.
+std::span<const int32_t> WeightStreamer::sample_ranking(const Group& group, const ggml_tensor* ids) {
+    return ranking_of(group, ids, RouterGuess::sample_token(static_cast<size_t>(ids->ne[1])));
+}
+
 // What stays on a device is not asked of RAM slots.
 void WeightStreamer::note_standings(const Group& group, const ggml_tensor* ids) {
     const auto tokens = static_cast<size_t>(ids->ne[1]);
     standings_.clear();
     if (tokens > residency::UseForecast::kMostTokensToLearnFrom || whole_ranking(ids, group.experts) == nullptr) return;
     standings_.begin(group.experts, static_cast<size_t>(ids->ne[0]));
-    ranking_.resize(group.experts);
-    for (size_t token = 0; token < tokens; ++token) {
-        std::memcpy(ranking_.data(), raw_ids_ + token * ids->nb[1], ranking_.size() * sizeof(int32_t));
-        standings_.add_ranking(ranking_);
-    }
+    for (size_t token = 0; token < tokens; ++token) standings_.add_ranking(ranking_of(group, ids, token));
     if (!keeps_experts(group.bank, ids)) return;
     for (uint32_t expert = 0; expert < group.experts; ++expert)
         if (was_on_device(group, expert)) standings_.set_aside(expert);

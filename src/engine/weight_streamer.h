@@ -168,6 +168,8 @@ private:
     void find_distinct(const Group& group);
     void list_pages(Group& group);
     void note_passing(const Group& group, const ggml_tensor* ids);
+    std::span<const int32_t> ranking_of(const Group& group, const ggml_tensor* ids, size_t token);
+    std::span<const int32_t> sample_ranking(const Group& group, const ggml_tensor* ids);
     void note_standings(const Group& group, const ggml_tensor* ids);
     void fill_index(Group& group, const ggml_tensor* ids);
     Status start_reads(const Group& group, const ggml_tensor* ids);
@@ -217,7 +219,7 @@ private:
     const std::byte* raw_ids_ = nullptr;      // as libllama laid them out, gaps between rows included
     residency::StandingTable standings_;      // of the routing in hand; empty: not known
     std::vector<residency::PageId> passing_;  // of the routing in hand, through a device's slots
-    std::vector<int32_t> ranking_;            // scratch: of one token, whole
+    std::vector<int32_t> ranking_;            // scratch of ranking_of()
     std::vector<std::byte> raw_ids_data_;     // of a router in the host's memory
     Status failure_;
 };

@@ -42,10 +42,10 @@ protected:
         EXPECT_TRUE(chosen);
         return {chosen->begin(), chosen->end()};
     }
-    void judge(size_t layer, std::vector<int32_t> ids) {
+    void judge(size_t layer, std::vector<int32_t> ids, std::vector<int32_t> ranking = {}) {
         std::vector<PageId> demanded;
         for (const int32_t id : ids) demanded.push_back(page(layer, static_cast<uint32_t>(id)));
-        lookahead_.judge(layer, ids, kTopK, demanded, *pages_.cache_);
+        lookahead_.judge(layer, {ids, kTopK, ranking}, demanded, *pages_.cache_);
     }
     // Layer 1 names what the routers say, pass after pass.
     void prove_right(int passes = 6) {
@@ -78,6 +78,16 @@ TEST_F(ExpertLookaheadTest, WrongGuessesAreNotReadAgain) {
     }
     lookahead_.begin_pass();
     EXPECT_THAT(choose(0), IsEmpty());
+}
+
+TEST_F(ExpertLookaheadTest, GuessesThatAreAlwaysWrongInTheSameWayAreCorrected) {
+    for (int pass = 0; pass < 12; ++pass) {
+        lookahead_.begin_pass();
+        choose(0);
+        judge(1, {3, 2}, {3, 2, 1, 0});
+    }
+    lookahead_.begin_pass();
+    EXPECT_THAT(choose(0), ElementsAre(page(1, 3), page(1, 2)));
 }
 
 TEST_F(ExpertLookaheadTest, WhatIsInMemoryIsNotGuessed) {

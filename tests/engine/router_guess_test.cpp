@@ -19,7 +19,9 @@ protected:
         later_ = matrix(2, 1, {1, 2});
         input_ = matrix(2, 2, {3, 2, -5, -6});
     }
-    Status make(const RouterTrace& later) { return guess_.make(compute_, {weight_, here_, nullptr}, later, input_, 2); }
+    Status make(const RouterTrace& later) {
+        return guess_.make(compute_, {weight_, here_, nullptr}, later, input_, 2, correction_);
+    }
     std::vector<uint32_t> experts() const {
         std::vector<uint32_t> experts;
         for (const ExpertGuess& guess : guess_.guesses()) experts.push_back(guess.expert);
@@ -28,6 +30,7 @@ protected:
 
     ggml_tensor *weight_, *here_, *later_, *input_;
     RouterGuess guess_;
+    GuessCorrection correction_;
 };
 
 TEST_F(RouterGuessTest, RanksEachTokensExpertsByTheLaterRouterAndNorm) {
@@ -50,11 +53,21 @@ TEST_F(RouterGuessTest, OfManyTokensSomeAreAskedAbout) {
     for (int64_t token = 0; token < 600; ++token)
         std::copy_n(static_cast<const float*>(input_->data) + (token % 2) * input_->ne[0], input_->ne[0],
                     static_cast<float*>(many->data) + token * input_->ne[0]);
-    ASSERT_TRUE(guess_.make(compute_, {weight_, here_, nullptr}, {weight_, later_, nullptr}, many, 2));
+    ASSERT_TRUE(guess_.make(compute_, {weight_, here_, nullptr}, {weight_, later_, nullptr}, many, 2, correction_));
     ASSERT_EQ(guess_.guesses().size(), 200U * 2);
     EXPECT_EQ(guess_.guesses()[2].token, 3U);
     EXPECT_EQ(guess_.guesses()[2].expert, 2U);  // as the second token of `input_`, since 3 is odd
     EXPECT_EQ(guess_.guesses().back().token, 597U);
+    EXPECT_EQ(RouterGuess::sample_token(600), 300U);
+    EXPECT_THAT(guess_.sample(), ElementsAre(3, 4, -7));  // as the first token of `input_`
+}
+
+TEST_F(RouterGuessTest, WhatWasLearnedIsAddedToTheScoresAndNotToTheSample) {
+    // Of (3, 4, -7) the last expert should have had 4, and the second one -7.
+    correction_.learn(std::vector<float>{3, 4, -7}, std::vector<int32_t>{2, 0, 1});
+    ASSERT_TRUE(make({weight_, later_, nullptr}));
+    EXPECT_THAT(experts(), ElementsAre(2, 0, 2, 0));  // (3, -7, 4) and (-5, -23, 28)
+    EXPECT_THAT(guess_.sample(), ElementsAre(-5, -12, 17));
 }
 
 TEST_F(RouterGuessTest, OfNoTokensNothingIsGuessed) {
@@ -66,6 +79,42 @@ TEST_F(RouterGuessTest, OfNoTokensNothingIsGuessed) {
 TEST_F(RouterGuessTest, ARouterThatWasNotTracedIsNotGuessed) {
     ASSERT_TRUE(make({}));
     EXPECT_TRUE(guess_.guesses().empty());
+}
+
+class GuessCorrectionTest : public testing::Test {
+protected:
+    std::vector<float> corrected(std::vector<float> scores) const {
+        correction_.apply(scores);
+        return scores;
+    }
+    GuessCorrection correction_;
+};
+
+TEST_F(GuessCorrectionTest, WithoutExperienceScoresStayAsTheyAre) {
+    correction_.learn(std::vector<float>{3, 4, -7}, {});  // the order is not known
+    EXPECT_THAT(corrected({3, 4, -7}), ElementsAre(3, 4, -7));
+}
+
+TEST_F(GuessCorrectionTest, ItIsTheMeanOfWhatWasMissing) {
+    const std::vector<float> scores = {4, 2, 0};
+    correction_.learn(scores, std::vector<int32_t>{1, 0, 2});
+    EXPECT_THAT(corrected(scores), ElementsAre(2, 4, 0));
+    correction_.learn(scores, std::vector<int32_t>{0, 1, 2});
+    EXPECT_THAT(corrected(scores), ElementsAre(3, 3, 0));
+}
+
+TEST_F(GuessCorrectionTest, TheFirstTokensAreForgotten) {
+    const std::vector<float> scores = {4, 2, 0};
+    for (int token = 0; token < 1000; ++token) correction_.learn(scores, std::vector<int32_t>{2, 1, 0});
+    EXPECT_GT(corrected(scores)[2], corrected(scores)[0]);
+    for (int token = 0; token < 100; ++token) correction_.learn(scores, std::vector<int32_t>{0, 1, 2});
+    EXPECT_GT(corrected(scores)[0], corrected(scores)[2]);
+}
+
+// A sort may leave gaps.
+TEST_F(GuessCorrectionTest, WhatIsNoExpertsNumberIsPassedOver) {
+    correction_.learn(std::vector<float>{4, 2}, std::vector<int32_t>{-1, 7});
+    EXPECT_THAT(corrected({4, 2}), ElementsAre(4, 2));
 }
 
 TEST(GuessTrust, OnlyMarginsThatProveRightAreTrusted) {
