@@ -9,7 +9,7 @@ namespace {
 
 constexpr float kLeastTrials = 64;   // of a distance, before it can be known not to be worthwhile
 constexpr float kMostTrials = 256;   // of a margin: then the past counts half
-constexpr float kMarginStep = 0.05F;  // standard deviations
+constexpr float kMarginStep = 0.1F;  // standard deviations
 constexpr float kTinyNorm = 1e-6F;
 constexpr float kMostLearned = 50;  // tokens: of more the last ones count most
 
@@ -62,7 +62,8 @@ size_t RouterGuess::sample_token(size_t tokens) {
 
 Status RouterGuess::make(ExpertCompute& compute, const RouterTrace& here, const RouterTrace& later,
                          const ggml_tensor* input, size_t top_k, const GuessCorrection& correction) {
-    clear();
+    guesses_.clear();
+    sample_.clear();
     if (later.weight == nullptr || input == nullptr || !is_on_host(input) || input->type != GGML_TYPE_F32 ||
         !is_float(here.norm) || !is_float(later.norm) || input->ne[0] != later.weight->ne[0])
         return {};
@@ -80,11 +81,6 @@ Status RouterGuess::make(ExpertCompute& compute, const RouterTrace& here, const 
         keep_best(scores_, static_cast<uint32_t>(row * step), top_k);
     }
     return {};
-}
-
-void RouterGuess::clear() {
-    guesses_.clear();
-    sample_.clear();
 }
 
 // Every step-th row, scaled as the later router sees it.

@@ -57,9 +57,6 @@ public:
     Status make(ExpertCompute& compute, const RouterTrace& here, const RouterTrace& later, const ggml_tensor* input,
                 size_t top_k, const GuessCorrection& correction);
 
-    // As if nothing had been guessed.
-    void clear();
-
     // Of the last make(): token after token.
     std::span<const ExpertGuess> guesses() const { return guesses_; }
     // Of sample_token(), not corrected; nothing where nothing was guessed.

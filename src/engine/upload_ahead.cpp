@@ -23,7 +23,6 @@ bool UploadAhead::is_worth_asking() const { return trust_.is_worthwhile(1) || pa
 void UploadAhead::begin(Order order) {
     HYPURA_CHECK(order_.bank == nullptr && order.bank != nullptr);
     order_ = std::move(order);
-    guess_.clear();  // settle() may come before there is one
     absent_.clear();
     candidates_.clear();
     failure_ = {};
@@ -33,7 +32,8 @@ void UploadAhead::begin(Order order) {
 
 // On a thread of the writer's.
 std::vector<DeviceWriter::Load> UploadAhead::choose() {
-    failure_ = guess_.make(compute_, order_.here, order_.later, order_.input, order_.top_k, corrections_[order_.bank]);
+    // Corrected guesses brought 1 % more of what was named, and left the RAM slots with less (docs/residency.md).
+    failure_ = guess_.make(compute_, order_.here, order_.later, order_.input, order_.top_k, {});
     if (!failure_) return {};
     find_absent();
     find_slots();
@@ -79,21 +79,18 @@ DeviceWriter::Load UploadAhead::load_of(const Candidate& candidate) const {
     return load;
 }
 
-Status UploadAhead::settle(DeviceBank* bank, std::span<const uint32_t> named, std::span<const int32_t> ranking) {
+Status UploadAhead::settle(DeviceBank* bank, std::span<const uint32_t> named) {
     if (order_.bank == nullptr) return {};
     writer_->stop();
     named_.assign(order_.in_ram.size(), 0);
-    if (bank == order_.bank) learn(named, ranking);
+    if (bank == order_.bank) {
+        for (const uint32_t expert : named) named_[expert] = 1;
+        for (const ExpertGuess& guess : absent_) trust_.learn(1, guess.margin, named_[guess.expert] != 0);
+    }
     note_progress();
     tell_bank();
     settled_bank_ = std::exchange(order_.bank, nullptr);
     return std::exchange(failure_, {});
-}
-
-void UploadAhead::learn(std::span<const uint32_t> named, std::span<const int32_t> ranking) {
-    for (const uint32_t expert : named) named_[expert] = 1;
-    for (const ExpertGuess& guess : absent_) trust_.learn(1, guess.margin, named_[guess.expert] != 0);
-    corrections_[order_.bank].learn(guess_.sample(), ranking);
 }
 
 void UploadAhead::note_progress() {
@@ -147,7 +144,7 @@ void UploadAhead::finish() {
 void UploadAhead::abandon() {
     for (const uint32_t slot : unfinished_) settled_bank_->vacate(slot);
     finish();
-    (void)settle(nullptr, {}, {});  // whether the guess failed does not matter any more
+    (void)settle(nullptr, {});  // whether the guess failed does not matter any more
     finish();
 }
 

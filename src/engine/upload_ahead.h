@@ -18,7 +18,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 namespace hypura::engine {
@@ -48,10 +47,9 @@ public:
     // What the device waits for has been uploaded: from now on what was guessed is.
     void allow_writes() { writer_->allow_writes(); }
 
-    // `bank`'s layer is routed to `named`, and ranks all experts like `ranking`, best first, for the token that
-    // RouterGuess::sample_token() says (empty: not known). Tells the bank which of them have been brought, and of what
-    // else the order in hand brought. An order for another bank is dropped. An error is that of the guess.
-    Status settle(DeviceBank* bank, std::span<const uint32_t> named, std::span<const int32_t> ranking);
+    // `bank`'s layer is routed to `named`. Tells the bank which of them have been brought, and of what else the order
+    // in hand brought. An order for another bank is dropped. An error is that of the guess.
+    Status settle(DeviceBank* bank, std::span<const uint32_t> named);
     // From then to finish(): whether that expert, which was named, has been brought to that bank, or a part of it.
     bool has_brought(const DeviceBank* bank, uint32_t expert) const {
         return bank != nullptr && bank == settled_bank_ && brought_[expert] != 0;
@@ -84,7 +82,6 @@ private:
     void find_absent();
     void find_slots();
     DeviceWriter::Load load_of(const Candidate& candidate) const;
-    void learn(std::span<const uint32_t> named, std::span<const int32_t> ranking);
     void note_progress();
     void add_to_rest(const DeviceWriter::Matrix& part);
     void tell_bank();
@@ -94,7 +91,6 @@ private:
     ExpertCompute compute_;
     RouterGuess guess_;
     GuessTrust trust_{kLeastPrecision};
-    std::unordered_map<const DeviceBank*, GuessCorrection> corrections_;
     uint32_t passes_ = 0;
 
     Order order_;                        // in hand, if it has a bank

@@ -266,7 +266,7 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
     HYPURA_TRY(fetch_routing(group, ids, input));
     HYPURA_TRY(read_ids(group, ids));
     find_distinct(group);
-    if (ahead_ != nullptr) HYPURA_TRY(ahead_->settle(group.bank, distinct_, sample_ranking(group, ids)));
+    if (ahead_ != nullptr) HYPURA_TRY(ahead_->settle(group.bank, distinct_));
     for (BatchStaging* staging : stagings_) staging->settle();
     take_input(group, input);
     list_pages(group);
@@ -287,7 +287,8 @@ Status WeightStreamer::route(Router& router, const ggml_tensor* ids) {
 // The routing's own experts, and behind them what later layers are likely to name.
 Status WeightStreamer::start_reads(const Group& group, const ggml_tensor* ids) {
     const auto top_k = static_cast<size_t>(ids->ne[0]);
-    lookahead_.judge(layer_of(group), {group.ids, top_k, sample_ranking(group, ids)}, group.pinned, cache_);
+    const size_t sample = RouterGuess::sample_token(static_cast<size_t>(ids->ne[1]));
+    lookahead_.judge(layer_of(group), {group.ids, top_k, ranking_of(group, ids, sample)}, group.pinned, cache_);
     HYPURA_ASSIGN(const auto guesses, lookahead_.choose(layer_of(group), router_input_, top_k, cache_, compute_));
     return cache_.acquire(group.pinned, guesses, {group.first_page, standings_.standings(), passing_});
 }
@@ -343,11 +344,6 @@ std::span<const int32_t> WeightStreamer::ranking_of(const Group& group, const gg
     ranking_.resize(group.experts);
     std::memcpy(ranking_.data(), raw_ids_ + token * ids->nb[1], ranking_.size() * sizeof(int32_t));
     return ranking_;
-}
-
-// For guesses to learn from.
-std::span<const int32_t> WeightStreamer::sample_ranking(const Group& group, const ggml_tensor* ids) {
-    return ranking_of(group, ids, RouterGuess::sample_token(static_cast<size_t>(ids->ne[1])));
 }
 
 // What stays on a device is not asked of RAM slots.

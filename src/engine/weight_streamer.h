@@ -169,7 +169,6 @@ private:
     void list_pages(Group& group);
     void note_passing(const Group& group, const ggml_tensor* ids);
     std::span<const int32_t> ranking_of(const Group& group, const ggml_tensor* ids, size_t token);
-    std::span<const int32_t> sample_ranking(const Group& group, const ggml_tensor* ids);
     void note_standings(const Group& group, const ggml_tensor* ids);
     void fill_index(Group& group, const ggml_tensor* ids);
     Status start_reads(const Group& group, const ggml_tensor* ids);
