@@ -11,7 +11,8 @@ constexpr float kLeastTrials = 64;   // of a distance, before it can be known no
 constexpr float kMostTrials = 256;   // of a margin: then the past counts half
 constexpr float kMarginStep = 0.1F;  // standard deviations
 constexpr float kTinyNorm = 1e-6F;
-constexpr float kMostLearned = 50;  // tokens: of more the last ones count most
+constexpr float kFewestTokens = 8;     // fewer say more about themselves than about the next ones
+constexpr float kTokensOfMemory = 50;  // of more the last ones count most
 
 // What a later norm does to an input that this layer's norm has scaled.
 float ratio(const RouterTrace& here, const RouterTrace& later, size_t i) {
@@ -39,7 +40,8 @@ size_t margin_cell(float margin, size_t cells) {
 }  // namespace
 
 void GuessCorrection::apply(std::span<float> scores) const {
-    if (offsets_.size() == scores.size()) std::ranges::transform(scores, offsets_, scores.begin(), std::plus{});
+    if (tokens_ < kFewestTokens || offsets_.size() != scores.size()) return;
+    std::ranges::transform(scores, offsets_, scores.begin(), std::plus{});
 }
 
 void GuessCorrection::learn(std::span<const float> scores, std::span<const int32_t> ranking) {
@@ -47,11 +49,11 @@ void GuessCorrection::learn(std::span<const float> scores, std::span<const int32
     offsets_.resize(scores.size());
     sorted_.assign(scores.begin(), scores.end());
     std::ranges::sort(sorted_, std::greater{});
-    learned_ = std::min(learned_ + 1, kMostLearned);
+    tokens_ = std::min(tokens_ + 1, kTokensOfMemory);
     for (size_t rank = 0; rank < ranking.size(); ++rank) {
         const auto expert = static_cast<size_t>(ranking[rank]);
         if (expert >= scores.size()) continue;
-        offsets_[expert] += (sorted_[rank] - scores[expert] - offsets_[expert]) / learned_;
+        offsets_[expert] += (sorted_[rank] - scores[expert] - offsets_[expert]) / tokens_;
     }
 }
 

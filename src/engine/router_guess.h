@@ -28,6 +28,7 @@ struct ExpertGuess {
 
 // By how much a router's scores differ from guesses of them in the mean, expert by expert, for one layer and distance.
 // A router's scores need not be known: the expert that came r-th should have had the r-th best score of the guess.
+// Nothing is corrected before eight tokens have been learned from.
 class GuessCorrection {
 public:
     void apply(std::span<float> scores) const;
@@ -35,7 +36,7 @@ public:
     void learn(std::span<const float> scores, std::span<const int32_t> ranking);
 
 private:
-    float learned_ = 0;           // tokens
+    float tokens_ = 0;            // that have been learned from
     std::vector<float> offsets_;  // by expert; empty: nothing has been learned
     std::vector<float> sorted_;   // scratch of learn()
 };

@@ -81,7 +81,7 @@ TEST_F(ExpertLookaheadTest, WrongGuessesAreNotReadAgain) {
 }
 
 TEST_F(ExpertLookaheadTest, GuessesThatAreAlwaysWrongInTheSameWayAreCorrected) {
-    for (int pass = 0; pass < 12; ++pass) {
+    for (int pass = 0; pass < 400; ++pass) {
         lookahead_.begin_pass();
         choose(0);
         judge(1, {3, 2}, {3, 2, 1, 0});

@@ -439,8 +439,9 @@ TEST_F(RoutesTest, PullCopiesAFileAndSaysHowFarItIs) {
     const Json shown = Json::parse(call("GET", "/api/tags").body)["models"][0];
     EXPECT_EQ(shown["name"], "new:latest");
     EXPECT_EQ(lines[1]["digest"], "sha256:" + shown["digest"].get<std::string>());
-    EXPECT_EQ(body_of(call("POST", "/api/pull", dump({{"name", address}, {"stream", false}}))),
-              R"({"status":"success"})");
+    // A slow pull writes blank lines before its answer.
+    EXPECT_EQ(Json::parse(body_of(call("POST", "/api/pull", dump({{"name", address}, {"stream", false}})))),
+              Json({{"status", "success"}}));
     const HttpReply missing = call("POST", "/api/pull", R"({"model":"/no/such.gguf","stream":false})");
     EXPECT_EQ(missing.status, 404);
     EXPECT_TRUE(
