@@ -23,6 +23,11 @@ float ratio(const RouterTrace& here, const RouterTrace& later, size_t i) {
 
 bool is_float(const ggml_tensor* tensor) { return tensor == nullptr || tensor->type == GGML_TYPE_F32; }
 
+// A broken model's are not, and cannot be sorted.
+bool are_finite(std::span<const float> values) {
+    return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
+}
+
 float deviation(std::span<const float> values) {
     const auto count = static_cast<float>(values.size());
     const float mean = std::reduce(values.begin(), values.end()) / count;
@@ -45,7 +50,7 @@ void GuessCorrection::apply(std::span<float> scores) const {
 }
 
 void GuessCorrection::learn(std::span<const float> scores, std::span<const int32_t> ranking) {
-    if (ranking.empty() || ranking.size() != scores.size()) return;
+    if (ranking.empty() || ranking.size() != scores.size() || !are_finite(scores)) return;
     offsets_.resize(scores.size());
     sorted_.assign(scores.begin(), scores.end());
     std::ranges::sort(sorted_, std::greater{});

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace hypura::engine {
 namespace {
 
@@ -120,6 +122,12 @@ TEST_F(GuessCorrectionTest, TheFirstTokensAreForgotten) {
 TEST_F(GuessCorrectionTest, WhatIsNoExpertsNumberIsPassedOver) {
     for (int token = 0; token < 8; ++token) correction_.learn(std::vector<float>{4, 2}, std::vector<int32_t>{-1, 7});
     EXPECT_THAT(corrected({4, 2}), ElementsAre(4, 2));
+}
+
+TEST_F(GuessCorrectionTest, ScoresThatAreNoNumbersTeachNothing) {
+    for (int token = 0; token < 8; ++token)
+        correction_.learn(std::vector<float>{NAN, 2, INFINITY}, std::vector<int32_t>{2, 1, 0});
+    EXPECT_THAT(corrected({3, 4, -7}), ElementsAre(3, 4, -7));
 }
 
 TEST(GuessTrust, OnlyMarginsThatProveRightAreTrusted) {
