@@ -161,7 +161,7 @@ void ExpertLookahead::note_absent(Forecasts& target, size_t layers_ahead, uint32
                                   const residency::SlotCache& cache) {
     Forecast& forecast = target.by_distance[layers_ahead - 1];
     forecast.tokens = tokens;
-    forecast.sample.assign(guess_.sample().begin(), guess_.sample().end());
+    forecast.sample.assign_range(guess_.sample());
     forecast.absent.clear();
     for (const ExpertGuess& guess : guess_.guesses())
         if (is_missing(target.layer, guess.expert, cache)) forecast.absent.push_back(guess);

@@ -52,7 +52,7 @@ void GuessCorrection::apply(std::span<float> scores) const {
 void GuessCorrection::learn(std::span<const float> scores, std::span<const int32_t> ranking) {
     if (ranking.empty() || ranking.size() != scores.size() || !are_finite(scores)) return;
     offsets_.resize(scores.size());
-    sorted_.assign(scores.begin(), scores.end());
+    sorted_.assign_range(scores);
     std::ranges::sort(sorted_, std::greater{});
     tokens_ = std::min(tokens_ + 1, kTokensOfMemory);
     for (size_t rank = 0; rank < ranking.size(); ++rank) {
@@ -80,10 +80,10 @@ Status RouterGuess::make(ExpertCompute& compute, const RouterTrace& here, const 
     rescale(here, later, input, step);
     HYPURA_ASSIGN(const std::span<const float> scores, compute.project(later.weight, inputs_));
     const auto experts = static_cast<size_t>(later.weight->ne[1]);
+    const auto of_row = [&](size_t row) { return scores.subspan(row * experts, experts); };
+    sample_.assign_range(of_row(sample_token(tokens) / step));
     for (size_t row = 0; row * experts < scores.size(); ++row) {
-        const auto of_token = scores.subspan(row * experts, experts);
-        if (row * step == sample_token(tokens)) sample_.assign(of_token.begin(), of_token.end());
-        scores_.assign(of_token.begin(), of_token.end());
+        scores_.assign_range(of_row(row));
         correction.apply(scores_);
         keep_best(scores_, static_cast<uint32_t>(row * step), top_k);
     }
