@@ -4,7 +4,7 @@
 #include "storage/read_probe.h"
 
 #include <algorithm>
-#include <memory>
+#include <limits>
 #include <random>
 
 namespace hypura::cli {
@@ -12,6 +12,8 @@ namespace {
 
 constexpr uint32_t kDepths[] = {4, 8, 16, 32, 64};
 constexpr uint64_t kMostMemoryBytes = 512 * kMiB;
+// Of reads beside a computation: what the streamer usually has under way.
+constexpr uint32_t kSideDepth = 8;
 
 Result<std::unique_ptr<storage::BlockReader>> open_reader(std::span<const std::string> paths,
                                                           storage::ReaderKind kind) {
@@ -53,6 +55,48 @@ Result<Ceiling> measure_ceiling(std::span<const std::string> paths, std::span<co
     }
     HYPURA_ASSIGN(const auto probed, storage::probe_reads(*reader, {ranges, best.depth, measure_us}));
     return Ceiling{probed.bytes_per_second(), best.depth};
+}
+
+// ---- reads beside a computation ------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<SideReads>> SideReads::create(std::span<const std::string> paths,
+                                                     std::span<const std::array<uint64_t, 3>> slices,
+                                                     storage::ReaderKind kind) {
+    if (slices.empty()) return fail(ErrorCode::kInvalidArgument, "nothing is streamed that could be read");
+    HYPURA_ASSIGN(auto reader, open_reader(paths, kind));
+    return std::unique_ptr<SideReads>(new SideReads(std::move(reader), shuffled(slices, 0)));
+}
+
+SideReads::SideReads(std::unique_ptr<storage::BlockReader> reader, std::vector<storage::ProbeRange> ranges)
+    : reader_(std::move(reader)),
+      ranges_(std::move(ranges)),
+      thread_([this](const std::stop_token& stop) { read_all(stop); }) {}
+
+SideReads::~SideReads() = default;
+
+void SideReads::allow(uint64_t bytes) {
+    const std::scoped_lock lock(mutex_);
+    allowed_bytes_ += bytes;
+    more_.notify_one();
+}
+
+uint64_t SideReads::begun_bytes() const {
+    const std::scoped_lock lock(mutex_);
+    return begun_bytes_;
+}
+
+// A read that fails ends them all: then too few bytes have begun, and the caller sees that.
+void SideReads::read_all(const std::stop_token& stop) {
+    const auto is_wanted = [&](uint64_t bytes) {
+        std::unique_lock lock(mutex_);
+        if (!more_.wait(lock, stop, [&] { return begun_bytes_ + bytes <= allowed_bytes_; })) return false;
+        begun_bytes_ += bytes;
+        return true;
+    };
+    (void)storage::probe_reads(*reader_, {.ranges = ranges_,
+                                          .depth = kSideDepth,
+                                          .least_us = std::numeric_limits<int64_t>::max(),
+                                          .is_wanted = is_wanted});
 }
 
 }  // namespace hypura::cli

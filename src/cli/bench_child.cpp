@@ -1,15 +1,18 @@
 #include "cli/bench_child.h"
 
 #include "base/clock.h"
+#include "cli/bench_ceiling.h"
 #include "cli/child_process.h"
 #include "cli/console.h"
 #include "engine/engine.h"
+#include "gguf/reader.h"
 
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
 
 namespace hypura::cli {
 namespace {
@@ -87,6 +90,11 @@ public:
         : engine_(engine), session_(session), case_(bench_case), repeat_(repeat), tokens_(engine) {}
 
     Result<Stretch> run() { return case_.decode ? run_decode() : run_prompt(); }
+    // What run() measured, once more.
+    Result<Stretch> run_beside(SideReads& reads, uint64_t bytes_per_token) {
+        HYPURA_TRY(back_to_begin());
+        return measure_once([&](uint64_t tokens) { reads.allow(tokens * bytes_per_token); });
+    }
     int64_t first_logits_us() const { return first_logits_us_; }
     uint64_t first_logits_bytes() const { return first_logits_bytes_; }
 
@@ -97,7 +105,8 @@ private:
         first_logits_us_ = now_us();
         first_logits_bytes_ = cost_of(::getpid()).read_bytes;
         session_.clear();
-        return measure(tokens_.prompt(case_.tokens), case_.tokens, 0);
+        measured_ = tokens_.prompt(case_.tokens);
+        return measure();
     }
 
     // llama-bench -n WARM_UP,TOKENS -d PROMPT: a single token, the prompt, the first test; for the second test a single
@@ -109,11 +118,12 @@ private:
         prompt_ = tokens_.prompt(case_.prompt_tokens);
         if (!prompt_.empty()) HYPURA_TRY(evaluate(prompt_));
         if (case_.warm_up_tokens > 0) {
-            HYPURA_TRY(measure(tokens_.generation(case_.warm_up_tokens), 1, case_.prompt_tokens, false));
+            for (const engine::Token token : tokens_.generation(case_.warm_up_tokens)) HYPURA_TRY(evaluate({token}));
             HYPURA_TRY(back_to_prompt());
             tokens_.generation(1);
         }
-        return measure(tokens_.generation(case_.tokens), 1, case_.prompt_tokens);
+        measured_ = tokens_.generation(case_.tokens);
+        return measure();
     }
 
     Status evaluate(const std::vector<engine::Token>& tokens) {
@@ -127,24 +137,32 @@ private:
         return prompt_.empty() ? Status{} : evaluate(prompt_);
     }
 
-    Result<Stretch> measure(const std::vector<engine::Token>& tokens, size_t piece_tokens, uint32_t position,
-                            bool may_repeat = true) {
-        HYPURA_ASSIGN(Stretch stretch, measure_once(tokens, piece_tokens));
-        if (!repeat_ || !may_repeat) return stretch;
-        HYPURA_TRY(position == 0 ? (session_.clear(), Status{}) : back_to_prompt());
-        return measure_once(tokens, piece_tokens);
+    Status back_to_begin() {
+        if (case_.decode) return back_to_prompt();
+        session_.clear();
+        return {};
     }
-    Result<Stretch> measure_once(std::span<const engine::Token> tokens, size_t piece_tokens) {
+
+    Result<Stretch> measure() {
+        HYPURA_ASSIGN(Stretch stretch, measure_once());
+        if (!repeat_) return stretch;
+        HYPURA_TRY(back_to_begin());
+        return measure_once();
+    }
+    // `at_piece`: told how many tokens are evaluated next, a prompt at once or a single token.
+    Result<Stretch> measure_once(const std::function<void(uint64_t tokens)>& at_piece = {}) {
+        const size_t piece_tokens = case_.decode ? 1 : measured_.size();
         std::vector<int64_t> token_us;
         const Counters before = counters_of(engine_);
-        for (size_t done = 0; done < tokens.size(); done += piece_tokens) {
+        for (size_t done = 0; done < measured_.size(); done += piece_tokens) {
             const int64_t begin_us = now_us();
-            HYPURA_TRY(session_.evaluate(tokens.subspan(done, std::min(piece_tokens, tokens.size() - done)),
-                                         engine::LogitsWanted::kLast));
+            if (at_piece) at_piece(piece_tokens);
+            HYPURA_TRY(
+                session_.evaluate(std::span(measured_).subspan(done, piece_tokens), engine::LogitsWanted::kLast));
             if (case_.decode) token_us.push_back(now_us() - begin_us);
         }
         Stretch stretch = difference(before, counters_of(engine_));
-        stretch.tokens = static_cast<uint32_t>(tokens.size());
+        stretch.tokens = static_cast<uint32_t>(measured_.size());
         stretch.token_us = std::move(token_us);
         return stretch;
     }
@@ -155,6 +173,7 @@ private:
     const bool repeat_;
     LlamaBenchTokens tokens_;
     std::vector<engine::Token> prompt_;
+    std::vector<engine::Token> measured_;
     int64_t first_logits_us_ = 0;  // prompt cases: when the warm-up was done
     uint64_t first_logits_bytes_ = 0;
 };
@@ -186,19 +205,37 @@ ChildReport describe(const engine::Report& report) {
     return described;
 }
 
+Result<std::vector<std::string>> paths_of_parts(const std::string& model_path) {
+    HYPURA_ASSIGN(const gguf::ModelFile file, gguf::open_model(model_path));
+    std::vector<std::string> paths;
+    for (const gguf::Part& part : file.parts) paths.push_back(part.path);
+    return paths;
+}
+
+Status measure_beside_reads(const EngineFlags& flags, uint64_t bytes_per_token, ChildRun& run, ChildReport& report) {
+    HYPURA_ASSIGN(const auto paths, paths_of_parts(flags.model_path));
+    HYPURA_ASSIGN(const storage::ReaderKind kind, parse_reader_kind(flags.io));
+    HYPURA_ASSIGN(const auto reads, SideReads::create(paths, report.slices, kind));
+    HYPURA_ASSIGN(report.beside_reads, run.run_beside(*reads, bytes_per_token));
+    report.side_read_bytes = reads->begun_bytes();
+    return {};
+}
+
 }  // namespace
 
-Status run_bench_child(const EngineFlags& flags, const BenchCase& bench_case, bool repeat) {
+Status run_bench_child(const EngineFlags& flags, const BenchCase& bench_case, const ChildExtras& extras) {
     const int64_t begin_us = now_us();
     HYPURA_ASSIGN(const engine::EngineOptions options, to_engine_options(flags));
     HYPURA_ASSIGN(const auto engine, engine::Engine::open(options));
     HYPURA_ASSIGN(const auto session, engine->new_session());
     ChildReport report = describe(engine->report());
-    ChildRun run(*engine, *session, bench_case, repeat);
+    ChildRun run(*engine, *session, bench_case, extras.repeat);
     HYPURA_ASSIGN(report.measured, run.run());
     if (run.first_logits_us() > 0) report.cold_us = run.first_logits_us() - begin_us;
     report.cold_bytes = run.first_logits_bytes();
     report.slices = streamed_slices(*engine);
+    if (extras.side_bytes_per_token > 0)
+        HYPURA_TRY(measure_beside_reads(flags, extras.side_bytes_per_token, run, report));
     return print_text(nlohmann::json(report).dump() + "\n");
 }
 

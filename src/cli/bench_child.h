@@ -7,8 +7,15 @@
 
 namespace hypura::cli {
 
-// `repeat`: the measured tokens are run a second time from the same position, and that run is reported; with room for
-// every weight it is the same work without a read, the compute floor.
-Status run_bench_child(const EngineFlags& flags, const BenchCase& bench_case, bool repeat);
+// What is run beyond the case itself.
+struct ChildExtras {
+    // The measured tokens are run a second time from the same position, and that run is reported; with room for every
+    // weight it is the same work without a read, the compute floor.
+    bool repeat = false;
+    // With `repeat`: then a third time, while so many bytes a token are read that nobody waits for. 0: not.
+    uint64_t side_bytes_per_token = 0;
+};
+
+Status run_bench_child(const EngineFlags& flags, const BenchCase& bench_case, const ChildExtras& extras);
 
 }  // namespace hypura::cli

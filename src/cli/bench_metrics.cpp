@@ -25,9 +25,14 @@ double used_prefetches(const Stretch& stretch) {
 struct Times {
     double total = 0;
     double compute = kUnknown;
+    double compute_beside_reads = kUnknown;
     double io = kUnknown;
 
-    double roofline() const { return std::max(compute, io); }  // NaN where either is
+    // Both NaN where a part is unknown.
+    double roofline() const { return std::max(compute, io); }
+    double roofline_beside_reads() const {
+        return std::isnan(compute_beside_reads) ? kUnknown : std::max(compute_beside_reads, io);
+    }
     double overlap() const {
         const double hidden = (compute + io - total) / std::min(compute, io);
         return std::isnan(hidden) ? kUnknown : std::clamp(hidden, 0.0, 1.0);
@@ -38,6 +43,7 @@ Times times_of(const OurRun& run, const ComputeFloor& floor) {
     const Stretch& stretch = run.report.measured;
     Times times{.total = as_double(stretch.wall_us) / stretch.tokens};
     if (floor.us_per_token > 0) times.compute = floor.us_per_token;
+    if (floor.beside_reads_us_per_token > 0) times.compute_beside_reads = floor.beside_reads_us_per_token;
     if (run.ceiling_bytes_per_second > 0)
         times.io = as_double(stretch.read_bytes) / stretch.tokens / run.ceiling_bytes_per_second * 1e6;
     return times;
@@ -66,7 +72,9 @@ void add_roofline(Metrics& metrics, const OurRun& run, const Times& times) {
                          run.ceiling_bytes_per_second > 0 ? run.ceiling_bytes_per_second : kUnknown);
     metrics.emplace_back("io_us_per_token", times.io);
     metrics.emplace_back("compute_us_per_token", times.compute);
+    metrics.emplace_back("compute_beside_reads_us_per_token", times.compute_beside_reads);
     metrics.emplace_back("roofline_fraction", times.roofline() / times.total);
+    metrics.emplace_back("roofline_fraction_beside_reads", times.roofline_beside_reads() / times.total);
     metrics.emplace_back("bandwidth_fraction",
                          ratio(as_double(stretch.read_bytes), run.ceiling_bytes_per_second * busy_seconds));
     metrics.emplace_back("duty_cycle", ratio(as_double(stretch.busy_us), as_double(stretch.wall_us)));
@@ -156,7 +164,27 @@ ComputeFloor estimated_floor(const std::vector<OurRun>& runs) {
         computing.push_back(as_double(stretch.wall_us - stretch.wait_us) / stretch.tokens);
     }
     if (computing.empty()) return {.how = "unknown"};
-    return {median(computing), 0, "estimated: the time that the computation did not wait for reads"};
+    return {.us_per_token = median(computing),
+            .how = "estimated: the time that the computation did not wait for reads"};
+}
+
+ComputeFloor measured_floor(const ChildReport& report, uint64_t side_bytes_per_token) {
+    constexpr double kLeastShare = 0.9;
+    const Stretch &alone = report.measured, &beside = report.beside_reads;
+    ComputeFloor floor{.us_per_token = as_double(alone.wall_us) / alone.tokens,
+                       .system_us_per_token = as_double(alone.system_us) / alone.tokens,
+                       .how = "measured"};
+    const double wanted_bytes = as_double(side_bytes_per_token) * beside.tokens;
+    if (wanted_bytes > 0 && as_double(report.side_read_bytes) >= kLeastShare * wanted_bytes)
+        floor.beside_reads_us_per_token = as_double(beside.wall_us) / beside.tokens;
+    return floor;
+}
+
+uint64_t median_read_bytes_per_token(const std::vector<OurRun>& runs) {
+    std::vector<double> bytes;
+    for (const OurRun* run : good_runs(runs))
+        bytes.push_back(as_double(run->report.measured.read_bytes) / run->report.measured.tokens);
+    return static_cast<uint64_t>(median(std::move(bytes)));
 }
 
 }  // namespace hypura::cli

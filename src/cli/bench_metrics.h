@@ -3,7 +3,7 @@
 // With T = measured time per token, C = time per token of the same work with every weight in memory (compute floor),
 // U = bytes read per token, B = what the disk gives at the run's own request sizes (ceiling), busy = time per token
 // with a read outstanding:
-//   roofline fraction   max(C, U/B) / T
+//   roofline fraction   max(C, U/B) / T; beside reads: the same with the floor of that
 //   bandwidth fraction  U / (B * busy);  duty cycle  busy / T
 //   overlap fraction    (C + U/B - T) / min(C, U/B), between 0 and 1
 //   hit rate            demands found in memory that no prefetch had brought / demands, one a pass, layer and expert
@@ -28,8 +28,9 @@ struct ComputeFloor {
     double us_per_token = 0;  // 0: unknown
     double system_us_per_token = 0;
     std::string how;
+    double beside_reads_us_per_token = 0;  // while U is read that nobody waits for; 0: unknown
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ComputeFloor, us_per_token, system_us_per_token, how)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ComputeFloor, us_per_token, system_us_per_token, how, beside_reads_us_per_token)
 
 struct OurRun {
     ChildReport report;
@@ -59,5 +60,10 @@ std::vector<double> peer_rates(const std::vector<PeerSample>& samples);
 
 // The wall time less the time that the computation stood still: what the floor is at most, where it cannot be measured.
 ComputeFloor estimated_floor(const std::vector<OurRun>& runs);
+// Of a child that had every weight in memory. Beside reads it is unknown where fewer of them began than were wanted.
+ComputeFloor measured_floor(const ChildReport& report, uint64_t side_bytes_per_token);
+
+// U, over the runs that did not fail.
+uint64_t median_read_bytes_per_token(const std::vector<OurRun>& runs);
 
 }  // namespace hypura::cli

@@ -58,15 +58,25 @@ std::string speed_text(const CaseResult& result) {
     return text;
 }
 
+// What reads take from the computation although nobody waits for them.
+std::string beside_reads_text(const Metrics& metrics) {
+    const double compute_us = metric(metrics, "compute_beside_reads_us_per_token");
+    if (std::isnan(compute_us)) return "";
+    return std::format(
+        "  compute floor beside as many reads that nobody waits for {} ms; roofline fraction with that {}\n",
+        number(compute_us / 1e3, 2), number(metric(metrics, "roofline_fraction_beside_reads"), 3));
+}
+
 std::string roofline_text(const Metrics& metrics, const ComputeFloor& floor) {
     return std::format(
         "  per token: {} ms; compute floor {} ms ({}); {} read, {} ms at the disk's {}/s\n"
-        "  roofline fraction {}, bandwidth fraction {}, duty cycle {}, overlap fraction {}\n",
+        "  roofline fraction {}, bandwidth fraction {}, duty cycle {}, overlap fraction {}\n{}",
         number(metric(metrics, "us_per_token") / 1e3, 2), number(metric(metrics, "compute_us_per_token") / 1e3, 2),
         floor.how, bytes_or_dash(metric(metrics, "read_bytes_per_token")),
         number(metric(metrics, "io_us_per_token") / 1e3, 2), bytes_or_dash(metric(metrics, "ceiling_bytes_per_second")),
         number(metric(metrics, "roofline_fraction"), 3), number(metric(metrics, "bandwidth_fraction"), 3),
-        number(metric(metrics, "duty_cycle"), 3), number(metric(metrics, "overlap_fraction"), 3));
+        number(metric(metrics, "duty_cycle"), 3), number(metric(metrics, "overlap_fraction"), 3),
+        beside_reads_text(metrics));
 }
 
 std::string cache_text(const Metrics& metrics) {
@@ -146,11 +156,12 @@ std::string peer_cell(const Json& peers, const char* name) {
 std::string markdown_row(const Json& file, const Json& entry) {
     const Json& metrics = entry.at("metrics");
     const auto limit_bytes = file.at("limit_bytes").get<uint64_t>();
-    return std::format("| {} | {} | {} | {} ±{} % | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+    return std::format("| {} | {} | {} | {} ±{} % | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
                        file.at("model").get<std::string>(), limit_bytes == 0 ? "none" : format_bytes(limit_bytes),
                        entry.at("name").get<std::string>(), cell(entry.at("tokens_per_second"), 2),
                        cell(entry.at("spread"), 0, 50), peer_cell(entry.at("peers"), "mmap"),
                        peer_cell(entry.at("peers"), "default"), cell(metrics.value("roofline_fraction", Json()), 3),
+                       cell(metrics.value("roofline_fraction_beside_reads", Json()), 3),
                        cell(metrics.value("bandwidth_fraction", Json()), 3),
                        cell(metrics.value("overlap_fraction", Json()), 3), cell(metrics.value("hit_rate", Json()), 3),
                        cell(metrics.value("read_bytes_per_token", Json()), 1, 1.0 / kMiB),
@@ -159,10 +170,10 @@ std::string markdown_row(const Json& file, const Json& entry) {
 }
 
 constexpr std::string_view kMarkdownHead =
-    "| model | limit | case | hypura tok/s | mmap (ratio) | default (ratio) | roofline | bandwidth | overlap | hit "
-    "rate | "
+    "| model | limit | case | hypura tok/s | mmap (ratio) | default (ratio) | roofline | beside reads | bandwidth | "
+    "overlap | hit rate | "
     "MiB/token | I/O CPU s/GiB | major faults/token |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
 
 }  // namespace
 

@@ -71,11 +71,13 @@ struct ChildReport {
     int64_t cold_us = 0;      // prompt cases: from opening the model to the first logits, nothing being cached
     uint64_t cold_bytes = 0;  // that the process took from devices for that
     Stretch measured;
+    Stretch beside_reads;          // the same once more beside reads that nobody waits for; no tokens: it was not run
+    uint64_t side_read_bytes = 0;  // that were begun meanwhile
     std::vector<std::array<uint64_t, 3>> slices;  // every streamed read: file, offset, bytes
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ChildReport, mode, reason, reader, direct_io, batch_tokens, model_bytes,
                                    resident_bytes, streamed_bytes, slot_bytes, context_bytes, ram_bytes, load_us,
-                                   cold_us, cold_bytes, measured, slices)
+                                   cold_us, cold_bytes, measured, beside_reads, side_read_bytes, slices)
 
 // A run of llama-bench. Bytes and faults are taken from /proc when it says that the measured stretch begins and ends.
 struct PeerSample {

@@ -39,8 +39,8 @@ struct BenchFlags {
     std::string cache = "drop";
     std::string json_path;
     std::string plot_path;
-    std::string child;    // hidden: be the child
-    bool repeat = false;  // hidden: of the child
+    std::string child;   // hidden: be the child
+    ChildExtras extras;  // hidden: of the child
     bool quick = false;
     bool no_floor = false;
 };
@@ -245,7 +245,7 @@ bool Bench::fits_machine() const {
 
 // The same work without a limit and with room for everything, the measured tokens run twice: the second run waits for
 // nothing (it may read what it guesses wrongly). It still goes through the streamer, so it is the same graph with the
-// same cuts and the same kernels.
+// same cuts and the same kernels. A third run is that beside as many reads as the limited runs made.
 Status Bench::find_floor(CaseResult& result) {
     result.floor = estimated_floor(result.runs);
     const bool streamed =
@@ -256,7 +256,8 @@ Status Bench::find_floor(CaseResult& result) {
     flags.ram = "auto";
     flags.weights = std::to_string(result_.model_bytes + result_.model_bytes / 4);
     ChildSpec spec{.arguments = child_arguments(flags, result.bench_case)};
-    spec.arguments.emplace_back("--repeat");
+    const uint64_t read_bytes = median_read_bytes_per_token(result.runs);
+    spec.arguments.insert(spec.arguments.end(), {"--repeat", "--beside", std::to_string(read_bytes)});
     HYPURA_ASSIGN(const ChildResult child, run_child(spec));
     const OurRun run = run_of(child);
     const Stretch& stretch = run.report.measured;
@@ -265,8 +266,7 @@ Status Bench::find_floor(CaseResult& result) {
              (run.failure.empty() ? std::string("the second run still read") : run.failure));
         return {};
     }
-    result.floor = {static_cast<double>(stretch.wall_us) / stretch.tokens,
-                    static_cast<double>(stretch.system_us) / stretch.tokens, "measured"};
+    result.floor = measured_floor(run.report, read_bytes);
     return {};
 }
 
@@ -287,7 +287,7 @@ Result<BenchResult> Bench::run() {
 Status run_bench(const BenchFlags& given) {
     if (!given.child.empty()) {
         HYPURA_ASSIGN(const BenchCase bench_case, parse_bench_case(given.child));
-        return run_bench_child(given.engine, bench_case, given.repeat);
+        return run_bench_child(given.engine, bench_case, given.extras);
     }
     BenchFlags flags = given;
     if (flags.quick) make_quick(flags);
@@ -338,7 +338,9 @@ void add_measuring_flags(CLI::App& command, BenchFlags& flags) {
     command.add_option("--json", flags.json_path, "write every figure to FILE")->group(kMeasuring);
     command.add_option("--plot", flags.plot_path, "draw the comparison: FILE.svg or FILE.png")->group(kMeasuring);
     command.add_option("--child", flags.child, "run one case here and print what it took")->group("");
-    command.add_flag("--repeat", flags.repeat, "of --child: run it twice, report the second")->group("");
+    command.add_flag("--repeat", flags.extras.repeat, "of --child: run it twice, report the second")->group("");
+    command.add_option("--beside", flags.extras.side_bytes_per_token, "of --repeat: then beside reads, BYTES a token")
+        ->group("");
 }
 
 }  // namespace

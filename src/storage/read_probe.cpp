@@ -69,11 +69,17 @@ public:
     }
 
 private:
-    bool over() const { return submitted_ >= load_.most_reads || now_us() - begin_us_ >= load_.least_us; }
+    // Once over it stays over.
+    bool is_over(const ProbeRange& next) {
+        is_over_ = is_over_ || submitted_ >= load_.most_reads || now_us() - begin_us_ >= load_.least_us ||
+                   (load_.is_wanted && !load_.is_wanted(next.bytes));
+        return is_over_;
+    }
 
     Status submit_next(uint64_t lane) {
-        if (submitted_ > 0 && over()) return {};
-        const ProbeRange& range = load_.ranges[submitted_++ % load_.ranges.size()];
+        const ProbeRange& range = load_.ranges[submitted_ % load_.ranges.size()];
+        if (submitted_ > 0 && is_over(range)) return {};
+        submitted_++;
         started_us_[lane] = now_us();
         const BlockRead read{range.file, range.offset, range.bytes, lanes_.destination(lane), lane, kProbeName};
         return reader_.submit(std::span(&read, 1));
@@ -103,6 +109,7 @@ private:
     std::vector<int64_t> latencies_us_;
     std::vector<BlockCompletion> completions_;
     uint64_t submitted_ = 0;
+    bool is_over_ = false;
     int64_t begin_us_ = 0;
     ProbeResult result_;
 };

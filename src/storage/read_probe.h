@@ -7,6 +7,7 @@
 #include "storage/reader.h"
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 namespace hypura::storage {
@@ -22,6 +23,9 @@ struct ProbeLoad {
     uint32_t depth = 1;                  // ranges outstanding at a time
     int64_t least_us = 0;                // submits no more after this long
     uint64_t most_reads = UINT64_MAX;    // or after so many
+    // If there is one: asked on the calling thread before each range but the first, may block until the range is
+    // wanted, and ends the load with false.
+    std::function<bool(uint64_t bytes)> is_wanted = {};
 };
 
 struct ProbeResult {

@@ -91,6 +91,17 @@ class Bench(InAFolder):
         self.assertAlmostEqual(decode["metrics"]["read_bytes_per_token"] * 6, first["read_bytes"], delta=1)
         self.assertIn("estimated", decode["floor"]["how"])
 
+    def test_a_floor_is_measured_beside_reads_that_nobody_waits_for(self):
+        bytes_per_token = 1 << 20
+        child = self.succeed("bench", MODEL, "--mode", "stream", "--weights", "64MiB", "--device", "none", "--child",
+                             "decode:4:2:6", "--repeat", "--beside", str(bytes_per_token))
+        report = json.loads(child.stdout)
+        for stretch in (report["measured"], report["beside_reads"]):
+            self.assertEqual(stretch["tokens"], 6)
+            self.assertEqual(stretch["hits"] + stretch["joined"], stretch["demands"])
+            self.assertEqual(stretch["demands"], 6 * LAYERS * TOP_K)
+        self.assertLessEqual(report["side_read_bytes"], 6 * bytes_per_token)
+
     def test_without_llama_bench_it_measures_itself_and_says_so(self):
         text, result = self.bench("--no-floor", path="/nonexistent")
         self.assertIn("llama-bench is not on PATH", text)

@@ -61,11 +61,12 @@ OurRun streaming_run() {
 }
 
 TEST(BenchMetrics, FollowTheirFormulas) {
-    const Metrics metrics = metrics_of(streaming_run(), {80'000, 1'000, "measured"});
+    const Metrics metrics = metrics_of(streaming_run(), {80'000, 1'000, "measured", 95'000});
     const double io_us = 50.0 / 1024 * 1e6;  // U/B
     EXPECT_DOUBLE_EQ(metric(metrics, "tokens_per_second"), 10);
     EXPECT_DOUBLE_EQ(metric(metrics, "io_us_per_token"), io_us);
     EXPECT_DOUBLE_EQ(metric(metrics, "roofline_fraction"), 80'000.0 / 100'000);
+    EXPECT_DOUBLE_EQ(metric(metrics, "roofline_fraction_beside_reads"), 95'000.0 / 100'000);
     EXPECT_DOUBLE_EQ(metric(metrics, "bandwidth_fraction"), 500.0 / 1024 / 0.8);
     EXPECT_DOUBLE_EQ(metric(metrics, "duty_cycle"), 0.8);
     EXPECT_DOUBLE_EQ(metric(metrics, "overlap_fraction"), (80'000 + io_us - 100'000) / io_us);
@@ -95,8 +96,9 @@ TEST(BenchMetrics, WhatIsNotKnownIsNotANumber) {
     run.ceiling_bytes_per_second = 0;
     run.report.measured.prefetches = run.report.measured.prefetch_wasted = 0;
     const Metrics metrics = metrics_of(run, {.how = "unknown"});
-    for (const char* name : {"roofline_fraction", "overlap_fraction", "bandwidth_fraction", "compute_us_per_token",
-                             "prefetch_coverage", "prefetch_precision", "prefetch_waste"})
+    for (const char* name :
+         {"roofline_fraction", "roofline_fraction_beside_reads", "overlap_fraction", "bandwidth_fraction",
+          "compute_us_per_token", "prefetch_coverage", "prefetch_precision", "prefetch_waste"})
         EXPECT_TRUE(std::isnan(metric(metrics, name))) << name;
 }
 
@@ -108,6 +110,29 @@ TEST(BenchMetrics, MediansLeaveOutFailedRuns) {
     EXPECT_THAT(result.floor.how, HasSubstr("estimated"));
     EXPECT_THAT(our_rates(result), ElementsAre(10));
     EXPECT_DOUBLE_EQ(metric(median_metrics(result), "tokens_per_second"), 10);
+}
+
+// 10 tokens of 40 ms each, and of 55 beside 50 MiB of reads a token.
+ChildReport floor_report() {
+    ChildReport report;
+    report.measured.tokens = report.beside_reads.tokens = 10;
+    report.measured.wall_us = 400'000;
+    report.measured.system_us = 10'000;
+    report.beside_reads.wall_us = 550'000;
+    report.side_read_bytes = 500 * kMiB;
+    return report;
+}
+
+TEST(BenchMetrics, AFloorBesideReadsCountsIfTheyHappened) {
+    ChildReport report = floor_report();
+    const ComputeFloor floor = measured_floor(report, 50 * kMiB);
+    EXPECT_DOUBLE_EQ(floor.us_per_token, 40'000);
+    EXPECT_DOUBLE_EQ(floor.system_us_per_token, 1'000);
+    EXPECT_DOUBLE_EQ(floor.beside_reads_us_per_token, 55'000);
+    report.side_read_bytes = 440 * kMiB;
+    EXPECT_EQ(measured_floor(report, 50 * kMiB).beside_reads_us_per_token, 0);
+    EXPECT_EQ(measured_floor(floor_report(), 0).beside_reads_us_per_token, 0);
+    EXPECT_EQ(median_read_bytes_per_token({streaming_run(), streaming_run()}), 50 * kMiB);
 }
 
 // ---- llama-bench ---------------------------------------------------------------------------------------------------
@@ -139,7 +164,7 @@ BenchResult some_result() {
     CaseResult& entry = result.cases.emplace_back();
     entry.bench_case = {true, 1, 1, 10};
     entry.runs = {streaming_run()};
-    entry.floor = {80'000, 0, "measured"};
+    entry.floor = {80'000, 0, "measured", 95'000};
     entry.peers["mmap"] = {PeerSample{.tokens_per_second = 2}};
     entry.peers["default"] = {PeerSample{.failure = "killed by the memory limit"}};
     return result;
@@ -150,6 +175,7 @@ TEST(BenchReport, SaysRatiosAndFailures) {
     EXPECT_THAT(text, HasSubstr("hypura is 5.00x"));
     EXPECT_THAT(text, HasSubstr("killed by the memory limit"));
     EXPECT_THAT(text, HasSubstr("roofline fraction 0.800"));
+    EXPECT_THAT(text, HasSubstr("95.00 ms; roofline fraction with that 0.950"));
 }
 
 TEST(BenchReport, MarkdownComesFromTheJson) {
@@ -157,7 +183,7 @@ TEST(BenchReport, MarkdownComesFromTheJson) {
     const auto markdown = bench_markdown({json, json});
     ASSERT_TRUE(markdown) << markdown.error().message;
     EXPECT_THAT(*markdown, HasSubstr("| m.gguf | 512 MiB | decode | 10.00"));
-    EXPECT_THAT(*markdown, HasSubstr("2.00 (5.00×) | failed | 0.800"));
+    EXPECT_THAT(*markdown, HasSubstr("2.00 (5.00×) | failed | 0.800 | 0.950 |"));
     EXPECT_EQ(std::ranges::count(*markdown, '\n'), 4);
     EXPECT_FALSE(bench_markdown({"{}"}));
     EXPECT_FALSE(bench_markdown({"not JSON"}));

@@ -40,6 +40,24 @@ TEST_P(ReadProbe, StopsInTime) {
     EXPECT_GT(probed->reads, 0u);
 }
 
+TEST_P(ReadProbe, ReadsNoMoreThanIsWanted) {
+    const auto reader =
+        make_block_reader(make_reader(GetParam()), dir_.write("file", random_content(kFileBytes)), 65536);
+    const auto ranges = some_ranges();
+    int left = 5;
+    std::vector<uint64_t> asked;
+    const auto is_wanted = [&](uint64_t bytes) {
+        asked.push_back(bytes);
+        return left-- > 0;
+    };
+    const auto probed =
+        probe_reads(*reader, {.ranges = ranges, .depth = 4, .least_us = 60'000'000, .is_wanted = is_wanted});
+    ASSERT_TRUE(probed) << probed.error().message;
+    EXPECT_EQ(probed->reads, 6u);  // the first one without a question
+    ASSERT_EQ(asked.size(), 6u);   // and none after the refusal
+    EXPECT_EQ(asked.front(), ranges[1].bytes);
+}
+
 TEST_P(ReadProbe, AFailedReadIsAnError) {
     auto raw = make_fault_reader(make_reader(GetParam()), {.nth = 3, .kind = FaultKind::kIoError, .permanent = true});
     const auto reader = make_block_reader(std::move(raw), dir_.write("file", random_content(kFileBytes)), 65536);
