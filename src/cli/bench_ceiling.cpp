@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint32_t kDepths[] = {4, 8, 16, 32, 64};
 constexpr uint64_t kMostMemoryBytes = 512 * kMiB;
-// Of reads beside a computation: what the streamer usually has under way.
+// Of reads beside a computation: enough to keep a disk at work.
 constexpr uint32_t kSideDepth = 8;
 
 Result<std::unique_ptr<storage::BlockReader>> open_reader(std::span<const std::string> paths,

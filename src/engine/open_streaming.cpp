@@ -42,12 +42,20 @@ Result<std::vector<storage::DirectFile>> open_files(const gguf::ModelFile& model
     return files;
 }
 
-Result<std::unique_ptr<storage::BlockReader>> make_reader(const gguf::ModelFile& model, const EngineOptions& options,
+Result<std::unique_ptr<storage::BlockReader>> make_reader(const gguf::ModelFile& model,
+                                                          const storage::ReaderOptions& options,
                                                           const storage::FaultPlan& fault) {
-    HYPURA_ASSIGN(auto raw, storage::make_raw_reader(options.reader));
+    HYPURA_ASSIGN(auto raw, storage::make_raw_reader(options));
     if (fault.nth > 0) raw = storage::make_fault_reader(std::move(raw), fault);
     HYPURA_ASSIGN(auto files, open_files(model));
     return std::make_unique<storage::BlockReader>(std::move(raw), std::move(files));
+}
+
+// A wait for experts takes a millisecond or two, some dozens of times a token, and libggml's threads wait in loops
+// meanwhile, too.
+storage::ReaderOptions polling(storage::ReaderOptions options) {
+    options.poll_us = 20'000;
+    return options;
 }
 
 // A graph on several devices comes in parts, and the abort flag would end it with the first: it is computed, over
@@ -238,7 +246,7 @@ std::vector<const gguf::TensorInfo*> resident_tensors(const StreamLayout& layout
 
 Status load_weights(Runtime& runtime, const EngineOptions& options, const StreamLayout& layout,
                     const placement::StreamPlan& plan) {
-    HYPURA_ASSIGN(auto reader, make_reader(runtime.file, options, options.load_fault));
+    HYPURA_ASSIGN(auto reader, make_reader(runtime.file, options.reader, options.load_fault));
     const auto progress = [&](uint64_t done, uint64_t total) {
         if (options.on_load) options.on_load({done, total});
     };
@@ -326,7 +334,7 @@ Status open_streaming(Runtime& runtime, const EngineOptions& options) {
     HYPURA_ASSIGN(ModelView view, ModelView::create(runtime.file));
     runtime.view = std::move(view);
     HYPURA_TRY(load_llama_model(runtime, runtime.view->paths(), LLAMA_LOAD_MODE_MMAP, false, {}));
-    HYPURA_ASSIGN(runtime.reader, make_reader(runtime.file, options, options.fault));
+    HYPURA_ASSIGN(runtime.reader, make_reader(runtime.file, polling(options.reader), options.fault));
     HYPURA_ASSIGN(Candidate candidate, fit_batch(runtime, options, runtime.reader->files()));
     HYPURA_ASSIGN(placement::StreamPlan plan, placement::plan_streaming(candidate.problem));
     HYPURA_ASSIGN(const std::vector<DeviceBank*> banks, make_banks(runtime, candidate.share, candidate.layout));

@@ -11,7 +11,7 @@ Status check_options(const ReaderOptions& options) {
 }
 
 Result<std::unique_ptr<RawReader>> make_best_reader(const ReaderOptions& options) {
-    auto uring = make_uring_reader(options.queue_depth, options.lanes);
+    auto uring = make_uring_reader(options);
     if (uring || uring.error().code != ErrorCode::kUnsupportedHost) return uring;
     return make_pread_reader(options.threads);
 }
@@ -22,7 +22,7 @@ Result<std::unique_ptr<RawReader>> make_raw_reader(const ReaderOptions& options)
     HYPURA_TRY(check_options(options));
     switch (options.kind) {
         case ReaderKind::kUring:
-            return make_uring_reader(options.queue_depth, options.lanes);
+            return make_uring_reader(options);
         case ReaderKind::kPread:
             return make_pread_reader(options.threads);
         case ReaderKind::kAuto:

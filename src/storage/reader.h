@@ -57,6 +57,9 @@ struct ReaderOptions {
     uint32_t queue_depth = 256;           // reads in the kernel at a time
     uint32_t lanes = 2;                   // of those submitted together, how many run side by side (io_uring; 0: all)
     uint32_t threads = 4;                 // of the pread pool
+    // A blocking collect() looks for completions again and again for so long before it sleeps (io_uring), so that no
+    // core has to wake up first. Costs a core meanwhile.
+    uint32_t poll_us = 0;
 };
 
 // A forced kind that the host does not allow is kUnsupportedHost; kAuto never fails for that reason.

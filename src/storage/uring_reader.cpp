@@ -15,13 +15,15 @@
 
 namespace hypura::storage {
 
-Result<std::unique_ptr<RawReader>> make_uring_reader(uint32_t, uint32_t) {
+Result<std::unique_ptr<RawReader>> make_uring_reader(const ReaderOptions&) {
     return fail(ErrorCode::kUnsupportedHost, "this hypura was built without io_uring; use the pread reader");
 }
 
 }  // namespace hypura::storage
 
 #else
+
+#include "base/clock.h"
 
 #include <liburing.h>
 
@@ -36,9 +38,18 @@ namespace {
 // The kernel has no room at the moment, or a signal came: nothing was lost, and the same call will do later.
 bool is_transient(int result) { return result == -EINTR || result == -EAGAIN || result == -EBUSY; }
 
+// Leaves what the core shares to others for a moment.
+void pause_core() {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
 class UringReader final : public RawReader {
 public:
-    static Result<std::unique_ptr<RawReader>> create(uint32_t queue_depth, uint32_t lanes);
+    static Result<std::unique_ptr<RawReader>> create(const ReaderOptions& options);
     UringReader(const UringReader&) = delete;
     ~UringReader() override;
 
@@ -48,27 +59,30 @@ public:
     std::string_view name() const override { return "io_uring"; }
 
 private:
-    UringReader(uint32_t queue_depth, uint32_t lanes) : queue_depth_(queue_depth), lanes_(lanes) {}
+    explicit UringReader(const ReaderOptions& options)
+        : queue_depth_(options.queue_depth), lanes_(options.lanes), poll_us_(options.poll_us) {}
     Status set_up();
     Status feed_kernel();
     void enter_waiting_reads();
     size_t reads_to_enter() const;
     void enter_lane(size_t first, size_t count, size_t step);
     Status wait_for_completion();
+    void poll_for_completion() const;
     void reap(std::vector<RawCompletion>& out);
 
     io_uring ring_{};
     bool ring_ready_ = false;
     uint32_t queue_depth_;
     uint32_t lanes_;               // 0: reads are not chained
+    uint32_t poll_us_;             // before sleeping
     size_t entered_ = 0;           // written to the submission ring and not reaped yet
     std::deque<RawRead> waiting_;  // beyond the queue depth
     std::vector<RawRead> reads_;   // those in the ring, under the index that is their user data
     std::vector<size_t> free_;     // unused places of reads_
 };
 
-Result<std::unique_ptr<RawReader>> UringReader::create(uint32_t queue_depth, uint32_t lanes) {
-    std::unique_ptr<UringReader> reader(new UringReader(queue_depth, lanes));
+Result<std::unique_ptr<RawReader>> UringReader::create(const ReaderOptions& options) {
+    std::unique_ptr<UringReader> reader(new UringReader(options));
     HYPURA_TRY(reader->set_up());
     return reader;
 }
@@ -155,6 +169,7 @@ void UringReader::enter_lane(size_t first, size_t count, size_t step) {
 }
 
 Status UringReader::wait_for_completion() {
+    poll_for_completion();
     while (io_uring_cq_ready(&ring_) == 0) {
         // Submits as well: what waits in the ring after EAGAIN could otherwise be all that we wait for.
         const int result = io_uring_submit_and_wait(&ring_, 1);
@@ -163,6 +178,13 @@ Status UringReader::wait_for_completion() {
         if (result != -EINTR) std::this_thread::yield();
     }
     return {};
+}
+
+// Reads that the kernel has are completed without its being entered; those that it refused for now are not begun.
+void UringReader::poll_for_completion() const {
+    if (poll_us_ == 0 || io_uring_sq_ready(&ring_) > 0) return;
+    const int64_t end_us = now_us() + poll_us_;
+    while (io_uring_cq_ready(&ring_) == 0 && now_us() < end_us) pause_core();
 }
 
 // A read that failed or fell short cancels those behind it in its lane: they never began, and wait again.
@@ -182,8 +204,8 @@ void UringReader::reap(std::vector<RawCompletion>& out) {
 
 }  // namespace
 
-Result<std::unique_ptr<RawReader>> make_uring_reader(uint32_t queue_depth, uint32_t lanes) {
-    return UringReader::create(queue_depth, lanes);
+Result<std::unique_ptr<RawReader>> make_uring_reader(const ReaderOptions& options) {
+    return UringReader::create(options);
 }
 
 }  // namespace hypura::storage
