@@ -39,6 +39,12 @@ uint64_t largest(std::span<const storage::ProbeRange> ranges) {
 
 }  // namespace
 
+std::vector<std::string> part_paths(const gguf::ModelFile& model) {
+    std::vector<std::string> paths;
+    for (const gguf::Part& part : model.parts) paths.push_back(part.path);
+    return paths;
+}
+
 Result<Ceiling> measure_ceiling(std::span<const std::string> paths, std::span<const std::array<uint64_t, 3>> slices,
                                 storage::ReaderKind kind, double seconds, uint32_t seed) {
     if (slices.empty()) return Ceiling{};

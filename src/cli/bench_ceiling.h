@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cli/bench_sample.h"
+#include "gguf/reader.h"
 #include "storage/read_probe.h"
 #include "storage/reader.h"
 
@@ -15,6 +16,9 @@
 #include <vector>
 
 namespace hypura::cli {
+
+// Where the model's parts are, in the order that a slice's file number counts in.
+std::vector<std::string> part_paths(const gguf::ModelFile& model);
 
 struct Ceiling {
     double bytes_per_second = 0;

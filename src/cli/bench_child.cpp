@@ -205,17 +205,10 @@ ChildReport describe(const engine::Report& report) {
     return described;
 }
 
-Result<std::vector<std::string>> paths_of_parts(const std::string& model_path) {
-    HYPURA_ASSIGN(const gguf::ModelFile file, gguf::open_model(model_path));
-    std::vector<std::string> paths;
-    for (const gguf::Part& part : file.parts) paths.push_back(part.path);
-    return paths;
-}
-
 Status measure_beside_reads(const EngineFlags& flags, uint64_t bytes_per_token, ChildRun& run, ChildReport& report) {
-    HYPURA_ASSIGN(const auto paths, paths_of_parts(flags.model_path));
+    HYPURA_ASSIGN(const gguf::ModelFile file, gguf::open_model(flags.model_path));
     HYPURA_ASSIGN(const storage::ReaderKind kind, parse_reader_kind(flags.io));
-    HYPURA_ASSIGN(const auto reads, SideReads::create(paths, report.slices, kind));
+    HYPURA_ASSIGN(const auto reads, SideReads::create(part_paths(file), report.slices, kind));
     HYPURA_ASSIGN(report.beside_reads, run.run_beside(*reads, bytes_per_token));
     report.side_read_bytes = reads->begun_bytes();
     return {};

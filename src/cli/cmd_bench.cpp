@@ -134,7 +134,7 @@ private:
 
 Status Bench::prepare() {
     HYPURA_ASSIGN(const gguf::ModelFile file, gguf::open_model(flags_.engine.model_path));
-    for (const gguf::Part& part : file.parts) paths_.push_back(part.path);
+    paths_ = part_paths(file);
     result_.model = flags_.engine.model_path.substr(flags_.engine.model_path.rfind('/') + 1);
     result_.model_bytes = file.tensor_bytes;
     result_.threads = flags_.engine.threads > 0 ? flags_.engine.threads : hardware::usable_cores();

@@ -52,8 +52,8 @@ Result<std::unique_ptr<storage::BlockReader>> make_reader(const gguf::ModelFile&
 }
 
 // A wait for experts takes a millisecond or two, some dozens of times a token, and libggml's threads wait in loops
-// meanwhile, too. On few cores that wins nothing, and the thread that commits slots, which gives way to all others, is
-// starved: two cores had the first token of a prompt of 16 after 2.5 instead of 2.0 s.
+// meanwhile, too. On few cores that wins nothing, and little may be left for the thread that commits slots, which gives
+// way to all others: two cores had the first token of a prompt of 16 after 2.5 instead of 2.0 s.
 storage::ReaderOptions polling_on_many_cores(storage::ReaderOptions options) {
     constexpr uint32_t kManyCores = 8;
     if (hardware::usable_cores() >= kManyCores) options.poll_us = 20'000;
