@@ -144,8 +144,8 @@ uint64_t MemoryLimits::usable_bytes() const {
 uint64_t MemoryLimits::budget_bytes() const {
     const uint64_t usable = usable_bytes();
     const bool in_group = usable < available_bytes;
-    const uint64_t share_bytes = usable / (in_group ? 16 : 10);
-    const uint64_t least_bytes = (in_group ? 128 : 512) * kMiB;
+    const uint64_t share_bytes = usable / (in_group ? 32 : 10);
+    const uint64_t least_bytes = (in_group ? 64 : 512) * kMiB;
     const uint64_t most_bytes = usable / (in_group ? 4 : 2);
     return usable - std::min(std::max(share_bytes, least_bytes), most_bytes);
 }

@@ -18,7 +18,7 @@ struct MemoryLimits {
     uint64_t usable_bytes() const;
     // What a program that is not told better should take: that, less a margin. For the rest of a machine a tenth, at
     // least 512 MiB, at most half. A control group is ours alone, as a rule, and what the kernel needs for us is all
-    // that comes on top: there a sixteenth, at least 128 MiB, at most a quarter.
+    // that comes on top, 10 MiB at 4 GiB: there a thirty-second, at least 64 MiB, at most a quarter.
     uint64_t budget_bytes() const;
 };
 

@@ -99,11 +99,11 @@ TEST(MemoryLimits, TheMarginOfAGroupIsSmallerThanAMachines) {
     machine.available_bytes = 10 * kGiB;
     EXPECT_EQ(machine.budget_bytes(), 9 * kGiB);
     MemoryLimits group{.physical_bytes = 16 * kGiB, .available_bytes = 12 * kGiB, .cgroup_limit_bytes = kGiB};
-    EXPECT_EQ(group.budget_bytes(), 896 * kMiB);
-    group.cgroup_limit_bytes = 512 * kMiB;
-    EXPECT_EQ(group.budget_bytes(), 384 * kMiB);
+    EXPECT_EQ(group.budget_bytes(), 960 * kMiB);
+    group.cgroup_limit_bytes = 128 * kMiB;
+    EXPECT_EQ(group.budget_bytes(), 96 * kMiB);
     group.cgroup_limit_bytes = 5 * kGiB;
-    EXPECT_EQ(group.budget_bytes(), 4800 * kMiB);
+    EXPECT_EQ(group.budget_bytes(), 4960 * kMiB);
 }
 
 TEST(MemoryLimits, LegacyGroupsOnAHybridHost) {
