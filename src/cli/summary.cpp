@@ -125,6 +125,7 @@ Json streaming_json(const engine::Report& report) {
             {"evictions_by_layer", report.evictions_by_layer},
             {"wait_us", report.wait_us},
             {"reads", reads_json(report.reads)},
+            {"row_reads", reads_json(report.row_reads)},
             {"read_bytes_per_second", read_rate(report)}};
 }
 

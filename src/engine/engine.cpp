@@ -18,6 +18,15 @@
 namespace hypura::engine {
 namespace {
 
+// busy_us stays that of the slots: rows are read while they are, too.
+storage::ReadCounters with_rows(storage::ReadCounters reads, const storage::ReadCounters& rows) {
+    reads.reads += rows.reads;
+    reads.bytes += rows.bytes;
+    reads.retries += rows.retries;
+    reads.failures += rows.failures;
+    return reads;
+}
+
 struct ModeName {
     Mode mode;
     std::string_view name;
@@ -381,7 +390,8 @@ Report LlamaEngine::report() const {
     report.device_batches_staged = device.batches_staged;
     report.device_batches_in_pieces = device.batches_in_pieces;
     report.evictions_by_layer = runtime_.streamer->cache().evictions_by_group();
-    report.reads = runtime_.reader->counters();
+    report.row_reads = runtime_.streamer->row_reads();
+    report.reads = with_rows(runtime_.reader->counters(), report.row_reads);
     report.reader = runtime_.reader->raw_name();
     report.direct_io = std::ranges::all_of(runtime_.reader->files(), &storage::DirectFile::direct);
     return report;

@@ -77,6 +77,7 @@ struct EngineOptions {
     storage::ReaderOptions reader;
     storage::FaultPlan fault;                          // tests only, as the next: of streamed weights
     storage::FaultPlan load_fault;                     // of those that stay in memory
+    storage::FaultPlan row_fault;                      // of rows of embeddings
     std::function<void(const LoadProgress&)> on_load;  // may be empty; called on the opening thread
 };
 
@@ -105,10 +106,11 @@ struct Report {
     uint64_t hits = 0;    // already in memory
     uint64_t joined = 0;  // on their way
     uint64_t evictions = 0;
-    uint64_t prefetches = 0;       // reads that were started ahead of demand
-    uint64_t prefetch_wasted = 0;  // of those, evicted before use
-    int64_t wait_us = 0;           // the computation stood still for reads
-    storage::ReadCounters reads;   // streaming only; loading is in load_reads
+    uint64_t prefetches = 0;          // reads that were started ahead of demand
+    uint64_t prefetch_wasted = 0;     // of those, evicted before use
+    int64_t wait_us = 0;              // the computation stood still for reads
+    storage::ReadCounters reads;      // streaming only; loading is in load_reads; busy_us leaves rows out
+    storage::ReadCounters row_reads;  // of the above, those of embeddings' rows
     storage::ReadCounters load_reads;
 
     // Devices beside the processor.

@@ -11,7 +11,9 @@ WeightUse use_as(const ggml_tensor& node, int source_index, const ggml_tensor& w
     const bool whole_weight = node.src[source_index] == &weight;  // not through a view of it
     if (!whole_weight || source_index != 0) return WeightUse::kOther;
     if (node.op == GGML_OP_MUL_MAT_ID && node.src[2]->type == GGML_TYPE_I32) return WeightUse::kExperts;
-    if (node.op == GGML_OP_MUL_MAT && weight.ne[2] == 1 && weight.ne[3] == 1) return WeightUse::kDense;
+    const bool is_matrix = weight.ne[2] == 1 && weight.ne[3] == 1;
+    if (node.op == GGML_OP_MUL_MAT && is_matrix) return WeightUse::kDense;
+    if (node.op == GGML_OP_GET_ROWS && is_matrix && is_given_to_graph(node.src[1])) return WeightUse::kRows;
     return WeightUse::kOther;
 }
 
@@ -61,6 +63,11 @@ bool is_copy(const ggml_tensor* tensor) { return original_name(tensor).size() !=
 bool is_on_host(const ggml_tensor* tensor) {
     ggml_backend_buffer_t const buffer = tensor->view_src != nullptr ? tensor->view_src->buffer : tensor->buffer;
     return buffer == nullptr || ggml_backend_buffer_is_host(buffer);
+}
+
+bool is_given_to_graph(const ggml_tensor* ids) {
+    return ids->op == GGML_OP_NONE && ids->type == GGML_TYPE_I32 && ids->view_src == nullptr && !is_copy(ids) &&
+           is_on_host(ids) && ggml_is_contiguous(ids);
 }
 
 // Sorting, softmax, bias and views all have the tensor that they work on as their first source.

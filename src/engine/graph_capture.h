@@ -4,6 +4,7 @@
 // the capture notes the weights among its sources. What may be streamed follows from that (docs/seam.md):
 //   - a tensor read only as src[0] of MUL_MAT_ID, always with the same ids tensor: its experts;
 //   - a matrix read only as src[0] of MUL_MAT: dense;
+//   - a matrix read only as src[0] of GET_ROWS, by ids that the graph is given: rows;
 //   - anything else stays in memory, so an unknown architecture runs correctly, only with less streaming.
 #pragma once
 
@@ -18,7 +19,7 @@
 
 namespace hypura::engine {
 
-enum class WeightUse { kExperts, kDense, kOther };
+enum class WeightUse { kExperts, kDense, kRows, kOther };
 
 // Where a routing comes from: ids = top-k of something computed from weight * input, and input = norm * (…).
 struct RouterTrace {
@@ -34,6 +35,9 @@ bool is_copy(const ggml_tensor* tensor);
 
 // In the host's memory, mapped or allocated.
 bool is_on_host(const ggml_tensor* tensor);
+
+// Row numbers in the host's memory that are known before anything is computed: the tokens of a batch, say.
+bool is_given_to_graph(const ggml_tensor* ids);
 
 // Follows the graph back from an ids tensor. It serves guesses only: a graph that is built differently yields nothing.
 RouterTrace trace_router(const ggml_tensor* ids, int64_t experts);

@@ -178,6 +178,7 @@ uint64_t ram_for_experts(const EngineOptions& options, const Candidate& candidat
     const uint64_t weights_bytes = named_budget(options, candidate);
     uint64_t fixed_bytes = 0;
     for (const CapturedWeight& weight : candidate.layout.fixed) fixed_bytes += weight.info->size_bytes;
+    for (const TableLayout& table : candidate.layout.tables) fixed_bytes += table.kept_bytes;
     return weights_bytes - std::min(weights_bytes, fixed_bytes);
 }
 
@@ -192,7 +193,7 @@ Result<Candidate> try_batch(Runtime& runtime, const EngineOptions& options, uint
     HYPURA_TRY(check_mapping(runtime, candidate.capture));
     HYPURA_ASSIGN(const hardware::ProcessMemory after, hardware::process_memory());
     candidate.context_bytes = after.data_bytes - std::min(after.data_bytes, before.data_bytes);
-    candidate.layout = lay_out(candidate.capture, files);
+    candidate.layout = lay_out(candidate.capture, files, batch_tokens, options.smallest_pool);
     candidate.share = share_out_devices(runtime, options, ram_for_experts(options, candidate), candidate.layout);
     candidate.problem =
         stream_problem(candidate.layout, batch_tokens, static_cast<uint32_t>(runtime.shape.experts_used));
@@ -209,17 +210,18 @@ uint64_t weights_budget(const EngineOptions& options, const Candidate& candidate
 Error budget_error(const Runtime& runtime, const EngineOptions& options, const Candidate& candidate) {
     const bool by_weights = options.weights_bytes > 0;
     const uint64_t smallest_bytes = placement::smallest_weights_bytes(candidate.problem);
+    const uint64_t fixed_bytes = placement::smallest_fixed_bytes(candidate.problem);
     const std::string own =
         std::format(", the program itself {}", format_bytes(candidate.process_bytes + kUnannouncedBytes));
-    return {ErrorCode::kBudgetTooSmall,
-            std::format(
-                "{}: {} {} cannot work; the smallest that works is {} ({} of weights cannot be streamed, the KV cache "
-                "and compute buffers take {}, one pass needs {} of slots{})",
-                runtime.file.parts[0].path, by_weights ? "--weights" : "--ram",
-                format_bytes(by_weights ? options.weights_bytes : options.ram_bytes),
-                format_bytes_up(smallest_bytes + (by_weights ? 0 : other_bytes(candidate))),
-                format_bytes(candidate.problem.fixed_bytes), format_bytes(candidate.context_bytes),
-                format_bytes(smallest_bytes - candidate.problem.fixed_bytes), by_weights ? "" : own)};
+    return {
+        ErrorCode::kBudgetTooSmall,
+        std::format(
+            "{}: {} {} cannot work; the smallest that works is {} ({} of weights cannot be streamed, the KV cache "
+            "and compute buffers take {}, one pass needs {} of slots{})",
+            runtime.file.parts[0].path, by_weights ? "--weights" : "--ram",
+            format_bytes(by_weights ? options.weights_bytes : options.ram_bytes),
+            format_bytes_up(smallest_bytes + (by_weights ? 0 : other_bytes(candidate))), format_bytes(fixed_bytes),
+            format_bytes(candidate.context_bytes), format_bytes(smallest_bytes - fixed_bytes), by_weights ? "" : own)};
 }
 
 // Large batches need more of a layer's experts at once: where they do not fit, halve.
@@ -239,8 +241,10 @@ Result<Candidate> fit_batch(Runtime& runtime, const EngineOptions& options,
 
 std::vector<const gguf::TensorInfo*> resident_tensors(const StreamLayout& layout, const placement::StreamPlan& plan) {
     std::vector<const gguf::TensorInfo*> resident;
-    resident.reserve(layout.fixed.size() + layout.dense.size());
+    resident.reserve(layout.fixed.size() + layout.tables.size() + layout.dense.size());
     for (const CapturedWeight& weight : layout.fixed) resident.push_back(weight.info);
+    if (!plan.rows_streamed)
+        for (const TableLayout& table : layout.tables) resident.push_back(table.weight.info);
     for (size_t d = 0; d < layout.dense.size(); ++d)
         if (!plan.dense_streamed[d]) resident.push_back(layout.dense[d].part.info);
     return resident;
@@ -259,6 +263,14 @@ Status load_weights(Runtime& runtime, const EngineOptions& options, const Stream
 }
 
 std::string_view plural(size_t count) { return count == 1 ? "" : "s"; }
+
+std::vector<std::string> table_notes(const StreamLayout& layout) {
+    std::vector<std::string> notes;
+    for (const TableLayout& table : layout.tables)
+        notes.push_back(std::format("{} ({}): rows are read as tokens name them", table.weight.info->name,
+                                    format_bytes(table.weight.info->size_bytes)));
+    return notes;
+}
 
 // What is streamed; of what could be and is not, why.
 std::vector<std::string> dense_notes(const StreamLayout& layout, const placement::StreamPlan& plan, bool has_room) {
@@ -281,17 +293,6 @@ std::vector<std::string> dense_notes(const StreamLayout& layout, const placement
     return notes;
 }
 
-// A pool that holds everything it serves evicts nothing, however small it is.
-bool never_evicts(const placement::StreamProblem& problem, const placement::StreamPlan& plan) {
-    std::vector<uint64_t> served(plan.classes.size());
-    for (size_t g = 0; g < problem.experts.size(); ++g) served[plan.expert_class[g]] += problem.experts[g].experts;
-    for (size_t d = 0; d < problem.dense.size(); ++d)
-        if (plan.dense_streamed[d]) ++served[plan.dense_class[d]];
-    for (size_t c = 0; c < served.size(); ++c)
-        if (served[c] > plan.classes[c].slots) return false;
-    return true;
-}
-
 std::vector<std::string> notes_of(const Runtime& runtime, const Candidate& candidate,
                                   const placement::StreamPlan& plan) {
     const StreamLayout& layout = candidate.layout;
@@ -301,10 +302,11 @@ std::vector<std::string> notes_of(const Runtime& runtime, const Candidate& candi
         notes.push_back(
             std::format("experts of {} layer{} are streamed", layout.groups.size(), plural(layout.groups.size())));
     notes.append_range(dense_notes(layout, plan, has_room));
+    if (plan.rows_streamed) notes.append_range(table_notes(layout));
     const bool streams = !plan.classes.empty();
     if (!streams)
         notes.emplace_back("nothing is streamed");
-    else if (never_evicts(candidate.problem, plan))
+    else if (placement::never_evicts(candidate.problem, plan))
         notes.push_back(std::format("nothing is evicted: there is a slot for all that is streamed{}",
                                     has_room ? "" : ", since one pass may need all of it"));
     notes.append_range(layout.notes);
@@ -322,11 +324,23 @@ void describe(Runtime& runtime, const Candidate& candidate, const placement::Str
         report.streamed_bytes += group.expert_bytes * group.experts;
     for (size_t d = 0; d < layout.dense.size(); ++d)
         if (plan.dense_streamed[d]) report.streamed_bytes += layout.dense[d].part.bytes;
+    if (plan.rows_streamed)
+        for (const TableLayout& table : layout.tables) report.streamed_bytes += table.weight.info->size_bytes;
     report.notes = notes_of(runtime, candidate, plan);
     for (const DeviceWeight& weight : layout.device) report.device_weight_bytes += weight.info->size_bytes;
     report.resident_bytes = plan.resident_bytes;
     report.slot_bytes = plan.slot_bytes;
     report.context_bytes = candidate.context_bytes;
+}
+
+// With a queue of their own: slots have reads under way all the time, and rows are waited for at once. All side by
+// side: a long prompt names hundreds, and what a page costs is latency.
+Status stream_rows(Runtime& runtime, const EngineOptions& options, const StreamLayout& layout) {
+    storage::ReaderOptions side_by_side = polling_on_many_cores(options.reader);
+    side_by_side.lanes = 0;
+    HYPURA_ASSIGN(auto reader, make_reader(runtime.file, side_by_side, options.row_fault));
+    runtime.streamer->read_rows_with(std::make_unique<RowTables>(layout.tables, *runtime.view, std::move(reader)));
+    return {};
 }
 
 }  // namespace
@@ -347,6 +361,7 @@ Status open_streaming(Runtime& runtime, const EngineOptions& options) {
                   WeightStreamer::create(candidate.layout, plan, candidate.capture.dense_order(), *runtime.view,
                                          *runtime.reader, static_cast<uint32_t>(llama_n_threads(runtime.context.get())),
                                          banks, slot_memory(runtime, banks)));
+    if (plan.rows_streamed) HYPURA_TRY(stream_rows(runtime, options, candidate.layout));
     runtime.eval.observer = runtime.streamer.get();
     describe(runtime, candidate, plan);
     return {};

@@ -80,6 +80,18 @@ DenseLayout lay_out_dense(const CapturedWeight& weight, std::span<const storage:
     return dense;
 }
 
+void add_table(StreamLayout& layout, CapturedWeight& weight, uint32_t batch_tokens, bool small_tables) {
+    const uint64_t table_bytes = weight.info->size_bytes;
+    const uint64_t row_bytes = weight.tensor->nb[1];
+    const uint64_t kept_bytes = placement::kept_row_bytes(table_bytes, row_bytes, batch_tokens);
+    if (kept_bytes < table_bytes || small_tables) {
+        layout.tables.push_back({weight, row_bytes, kept_bytes});
+        return;
+    }
+    weight.other_reader = "few rows";
+    layout.fixed.push_back(weight);
+}
+
 // The expert tensors by the ids tensor that routes them, in reading order.
 std::vector<std::vector<CapturedWeight>> routed_together(const std::vector<CapturedWeight>& weights) {
     std::vector<std::vector<CapturedWeight>> groups;
@@ -131,14 +143,17 @@ std::vector<std::string> resident_notes(const std::vector<CapturedWeight>& fixed
 
 }  // namespace
 
-StreamLayout lay_out(const GraphCapture& capture, std::span<const storage::DirectFile> files) {
+StreamLayout lay_out(const GraphCapture& capture, std::span<const storage::DirectFile> files, uint32_t batch_tokens,
+                     bool small_tables) {
     StreamLayout layout;
-    for (const CapturedWeight& weight : capture.weights()) {
+    for (CapturedWeight& weight : capture.weights()) {
         for (ggml_tensor* tensor : weight.on_device) layout.device.push_back({tensor, weight.info});
         const bool device_alone = weight.tensor == nullptr && !weight.on_device.empty();
         if (device_alone) continue;
         if (weight.use == WeightUse::kDense)
             layout.dense.push_back(lay_out_dense(weight, files));
+        else if (weight.use == WeightUse::kRows)
+            add_table(layout, weight, batch_tokens, small_tables);
         else if (weight.use == WeightUse::kOther)
             layout.fixed.push_back(weight);
     }
@@ -157,6 +172,8 @@ StreamLayout lay_out(const GraphCapture& capture, std::span<const storage::Direc
 placement::StreamProblem stream_problem(const StreamLayout& layout, uint32_t batch_tokens, uint32_t experts_used) {
     placement::StreamProblem problem;
     for (const CapturedWeight& weight : layout.fixed) problem.fixed_bytes += weight.info->size_bytes;
+    for (const TableLayout& table : layout.tables)
+        problem.tables.push_back({table.weight.info->size_bytes, table.kept_bytes});
     for (const DenseLayout& dense : layout.dense)
         problem.dense.push_back({dense.part.bytes, dense.slot_bytes, dense.feed_forward});
     for (const ExpertGroupLayout& group : layout.groups) {

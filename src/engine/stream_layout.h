@@ -41,6 +41,13 @@ struct DenseLayout {
     uint64_t slot_bytes = 0;
 };
 
+// A table that is read by rows alone.
+struct TableLayout {
+    CapturedWeight weight;
+    uint64_t row_bytes = 0;
+    uint64_t kept_bytes = 0;  // of the rows that were read last, where they are streamed
+};
+
 // A weight that lies whole in a device's memory, and is loaded there.
 struct DeviceWeight {
     ggml_tensor* tensor = nullptr;
@@ -50,13 +57,16 @@ struct DeviceWeight {
 struct StreamLayout {
     std::vector<ExpertGroupLayout> groups;  // in reading order
     std::vector<DenseLayout> dense;         // in reading order
+    std::vector<TableLayout> tables;
     std::vector<CapturedWeight> fixed;
     std::vector<DeviceWeight> device;
     std::vector<std::string> notes;  // which weights stay in memory, and why
 };
 
-// `files` says how reads must be aligned, part by part.
-StreamLayout lay_out(const GraphCapture& capture, std::span<const storage::DirectFile> files);
+// `files` says how reads must be aligned, part by part. `batch_tokens`: most rows of a table that a pass reads. Tables
+// too small to save memory are `fixed`, unless `small_tables`: then they are streamed like large ones, for tests.
+StreamLayout lay_out(const GraphCapture& capture, std::span<const storage::DirectFile> files, uint32_t batch_tokens,
+                     bool small_tables);
 
 // `batch_tokens` and `experts_used` (top-k; 0: unknown) bound what one pass can need.
 placement::StreamProblem stream_problem(const StreamLayout& layout, uint32_t batch_tokens, uint32_t experts_used);

@@ -73,6 +73,8 @@ WeightStreamer::~WeightStreamer() {
 void WeightStreamer::note_resident(const StreamLayout& layout, const placement::StreamPlan& plan) {
     for (const CapturedWeight& weight : layout.fixed) resident_.insert(weight.tensor);
     for (const DeviceWeight& weight : layout.device) resident_.insert(weight.tensor);
+    if (!plan.rows_streamed)
+        for (const TableLayout& table : layout.tables) resident_.insert(table.weight.tensor);
     for (size_t d = 0; d < layout.dense.size(); ++d)
         if (!plan.dense_streamed[d]) resident_.insert(layout.dense[d].part.tensor);
 }
@@ -157,6 +159,7 @@ void WeightStreamer::begin_pass(uint32_t tokens) {
     dense_next_ = 0;
     lookahead_.begin_pass();
     if (ahead_ != nullptr) ahead_->begin_pass();
+    if (rows_of_tables_ != nullptr) rows_of_tables_->begin_pass();
     for (auto& [name, router] : routers_) router.next = 0;
     if (Status started = read_ahead(); !started) failure_ = std::move(started);
 }
@@ -179,6 +182,8 @@ bool WeightStreamer::ask(ggml_tensor* node) {
     } else if (node->op == GGML_OP_MUL_MAT) {
         if (const auto found = dense_.find(node->src[0]); found != dense_.end())
             return sources_are_in_memory(node, 1) && bring_dense(node->src[0], found->second) ? true : skip(node);
+    } else if (node->op == GGML_OP_GET_ROWS && rows_of_tables_ != nullptr && rows_of_tables_->contains(node->src[0])) {
+        return bring_rows(node) ? false : skip(node);
     }
     if (!sources_are_in_memory(node, 0)) return skip(node);
     return node->type == GGML_TYPE_I32 && routers_.contains(node->name);
@@ -469,7 +474,18 @@ void WeightStreamer::release_finished_groups(bool all) {
     });
 }
 
-// ---- dense matrices ------------------------------------------------------------------------------------------------
+// ---- rows and dense matrices ---------------------------------------------------------------------------------------
+
+// libllama's graphs hold the inputs of tokens and of embeddings side by side, and compute those that were given.
+bool WeightStreamer::bring_rows(const ggml_tensor* node) {
+    if ((node->flags & GGML_TENSOR_FLAG_COMPUTE) == 0) return true;
+    Status brought = rows_of_tables_->bring(node->src[0], node->src[1]);
+    return brought ? true : give_up(std::move(brought));
+}
+
+storage::ReadCounters WeightStreamer::row_reads() const {
+    return rows_of_tables_ == nullptr ? storage::ReadCounters{} : rows_of_tables_->counters();
+}
 
 // Waits for the matrix and points libllama's tensor at its slot; the cut after the node gives the slot back.
 bool WeightStreamer::bring_dense(ggml_tensor* weight, const Dense& dense) {

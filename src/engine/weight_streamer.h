@@ -16,6 +16,7 @@
 #include "engine/expert_lookahead.h"
 #include "engine/model_view.h"
 #include "engine/router_copies.h"
+#include "engine/row_tables.h"
 #include "engine/stream_layout.h"
 #include "engine/upload_ahead.h"
 #include "placement/stream_plan.h"
@@ -43,6 +44,10 @@ public:
                                                           uint32_t threads, std::span<DeviceBank* const> banks,
                                                           const residency::SlotMemory& memory);
     ~WeightStreamer() override;
+
+    // The tables of the layout, whose rows `tables` brings; without this call they must have been loaded.
+    void read_rows_with(std::unique_ptr<RowTables> tables) { rows_of_tables_ = std::move(tables); }
+    storage::ReadCounters row_reads() const;
 
     // Around each llama_decode or llama_encode. end_pass says what failed, if anything did.
     void begin_pass(uint32_t tokens);
@@ -157,6 +162,7 @@ private:
     Status take_arrived(const ExpertPart& part);
     void collect_rows(const Group& group);
     bool bring_dense(ggml_tensor* weight, const Dense& dense);
+    bool bring_rows(const ggml_tensor* node);
     bool sources_are_in_memory(const ggml_tensor* node, int first_source);
     bool is_unloaded_weight(const ggml_tensor* source) const;
     bool skip(ggml_tensor* node);
@@ -199,6 +205,8 @@ private:
     std::vector<Dense> dense_order_;  // as one pass reads them
     size_t dense_next_ = 0;           // the read after the one in hand
     std::vector<residency::PageId> dense_pinned_;
+
+    std::unique_ptr<RowTables> rows_of_tables_;  // null: tables are in memory, if there are any
 
     DeviceCounters device_counters_;
     std::vector<uint32_t> distinct_;             // experts of the routing in hand

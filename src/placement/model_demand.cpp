@@ -11,6 +11,8 @@ namespace {
 
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kSlackBytes = storage::BlockReader::kSlackBytes;
+constexpr std::string_view kTokenEmbedding = "token_embd.weight";
+constexpr std::string_view kOutput = "output.weight";
 
 using gguf::TensorRole;
 
@@ -22,6 +24,12 @@ bool is_matrix(const gguf::TensorInfo& tensor, TensorRole role) {
     constexpr uint64_t kLeastColumns = 32;
     return role != TensorRole::kEmbedding && role != TensorRole::kNorm && rows_of(tensor) > 1 &&
            tensor.shape[0] >= kLeastColumns;
+}
+
+// As far as names tell: where there is no output matrix, the token embeddings are that, too.
+bool is_read_by_rows(const gguf::TensorInfo& tensor, TensorRole role, const gguf::ModelFile& file) {
+    const bool tied = tensor.name == kTokenEmbedding && file.find_tensor(kOutput) == nullptr;
+    return role == TensorRole::kEmbedding && rows_of(tensor) > 1 && !tied;
 }
 
 bool is_routed(const gguf::TensorInfo& tensor, TensorRole role, const gguf::ModelShape& shape) {
@@ -49,8 +57,8 @@ int reading_order(const DenseMatrix& matrix) { return matrix.layer < 0 ? INT32_M
 
 // A model without an output matrix multiplies by its token embeddings.
 void add_tied_output(ModelDemand& demand, const gguf::ModelFile& file) {
-    const gguf::TensorInfo* const embedding = file.find_tensor("token_embd.weight");
-    if (embedding == nullptr || file.find_tensor("output.weight") != nullptr) return;
+    const gguf::TensorInfo* const embedding = file.find_tensor(kTokenEmbedding);
+    if (embedding == nullptr || file.find_tensor(kOutput) != nullptr) return;
     demand.tied_output_bytes = embedding->size_bytes;
     demand.tied_output_format = embedding->type.name;
 }
@@ -87,6 +95,8 @@ ModelDemand model_demand(const gguf::ModelFile& file) {
             demand.dense.push_back({tensor.name, std::string(tensor.type.name), role, layer, tensor.size_bytes});
         else
             demand.fixed_bytes += tensor.size_bytes;
+        if (is_read_by_rows(tensor, role, file))
+            demand.tables.push_back({tensor.size_bytes, tensor.size_bytes / rows_of(tensor)});
     }
     std::ranges::stable_sort(demand.dense, {}, reading_order);
     std::ranges::sort(demand.experts, {}, &ExpertLayer::layer);
@@ -111,6 +121,10 @@ gguf::ModelFile directory_of(const gguf::SyntheticModel& model) {
 
 StreamProblem stream_problem(const ModelDemand& demand, uint32_t batch_tokens) {
     StreamProblem problem{.fixed_bytes = demand.fixed_bytes};
+    for (const EmbeddingTable& table : demand.tables) {
+        problem.fixed_bytes -= table.bytes;
+        problem.tables.push_back({table.bytes, kept_row_bytes(table.bytes, table.row_bytes, batch_tokens)});
+    }
     for (const DenseMatrix& matrix : demand.dense) {
         const uint64_t stride = align_up(matrix.bytes + kPageBytes, kPageBytes);
         problem.dense.push_back({matrix.bytes, stride, matrix.role == TensorRole::kFeedForward});

@@ -37,13 +37,20 @@ struct ExpertLayer {
     BytesByFormat formats;  // of all experts
 };
 
+// A row a token.
+struct EmbeddingTable {
+    uint64_t bytes = 0;
+    uint64_t row_bytes = 0;
+};
+
 struct ModelDemand {
     gguf::ModelShape shape;
     uint64_t tensor_bytes = 0;
-    uint64_t fixed_bytes = 0;        // small, or read by rows: always in memory
+    uint64_t fixed_bytes = 0;        // small, or read by rows: in memory unless rows are streamed
     uint64_t tied_output_bytes = 0;  // part of the above that every token reads whole all the same
     std::string tied_output_format;
-    std::vector<DenseMatrix> dense;  // in the order in which a token reads them
+    std::vector<EmbeddingTable> tables;  // of the above, those that are read by rows alone
+    std::vector<DenseMatrix> dense;      // in the order in which a token reads them
     std::vector<ExpertLayer> experts;
     uint64_t cache_values_per_token = 0;  // elements of the KV cache a token of context takes: an upper bound where
                                           // layers have a window or share keys

@@ -190,10 +190,18 @@ private:
         return plan_.pool_experts == 0 ? 0 : std::min(1.0, double{1} * plan_.pool_slots / plan_.pool_experts);
     }
 
+    // Of tables, where rows are streamed.
+    uint64_t streamed_row_bytes() const {
+        uint64_t bytes = 0;
+        for (const RowTable& table : problem_.tables) bytes += table.bytes - table.kept_bytes;
+        return bytes;
+    }
+
     std::vector<LayerPlace> layer_places() const {
         std::map<int, LayerPlace> places;
         const bool streams = plan_.mode == PlanMode::kStream;
-        places[-1].resident_bytes = demand_.fixed_bytes;
+        places[-1].streamed_dense_bytes = streams && layout_.rows_streamed ? streamed_row_bytes() : 0;
+        places[-1].resident_bytes = demand_.fixed_bytes - places[-1].streamed_dense_bytes;
         for (size_t d = 0; d < demand_.dense.size(); ++d) {
             LayerPlace& place = places[demand_.dense[d].layer];
             (streams && layout_.dense_streamed[d] ? place.streamed_dense_bytes : place.resident_bytes) +=
@@ -219,8 +227,9 @@ private:
         std::map<uint64_t, int> sizes;
         for (const DenseMatrix& matrix : demand_.dense) ++sizes[matrix.bytes];
         const double every_token = static_cast<double>(demand_.dense_bytes() + demand_.token_expert_bytes());
+        const uint64_t least_fixed_bytes = demand_.fixed_bytes - streamed_row_bytes();
         const double capacity =
-            static_cast<double>(problem_.weights_bytes - std::min(problem_.weights_bytes, demand_.fixed_bytes));
+            static_cast<double>(problem_.weights_bytes - std::min(problem_.weights_bytes, least_fixed_bytes));
         const double per_byte_s = compute_s / std::max(every_token, 1.0);
         TierProblem tiers{.pool_exposed = 0};
         tiers.tiers = {{"memory", capacity, per_byte_s, 0}, {"disk", 0, per_byte_s, read_seconds_per_byte(costs)}};

@@ -67,9 +67,9 @@ struct ModeOutlook {
 struct LayerPlace {
     int layer = -1;
     uint64_t resident_bytes = 0;
-    uint64_t streamed_dense_bytes = 0;
-    uint64_t expert_bytes = 0;  // all of the layer's
-    double pool_share = 0;      // of the experts, in memory on average
+    uint64_t streamed_dense_bytes = 0;  // and rows of tables
+    uint64_t expert_bytes = 0;          // all of the layer's
+    double pool_share = 0;              // of the experts, in memory on average
 };
 
 struct Plan {

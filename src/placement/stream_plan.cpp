@@ -139,16 +139,21 @@ StreamPlan assemble(const StreamProblem& problem, DenseChoice dense, std::vector
     return plan;
 }
 
-}  // namespace
+// The same problem with what tables take in memory as fixed.
+StreamProblem with_tables(StreamProblem problem, uint64_t RowTable::* table_bytes) {
+    for (const RowTable& table : problem.tables) problem.fixed_bytes += table.*table_bytes;
+    problem.tables.clear();
+    return problem;
+}
 
-uint64_t smallest_weights_bytes(const StreamProblem& problem) {
+uint64_t smallest_without_tables(const StreamProblem& problem) {
     const uint64_t all_streamed = dense_choice(problem, 1, 1).total_bytes();
     const uint64_t none_streamed = dense_choice(problem, 0, 0).total_bytes();  // tiny models: rings cost more
     return problem.fixed_bytes + least_expert_bytes(expert_classes(problem)) + std::min(all_streamed, none_streamed);
 }
 
-Result<StreamPlan> plan_streaming(const StreamProblem& problem) {
-    const uint64_t smallest = smallest_weights_bytes(problem);
+Result<StreamPlan> plan_without_tables(const StreamProblem& problem) {
+    const uint64_t smallest = smallest_without_tables(problem);
     if (problem.weights_bytes < smallest)
         return fail(ErrorCode::kBudgetTooSmall,
                     "{} for weights cannot work: the smallest that works is {} ({} that must stay in "
@@ -160,6 +165,43 @@ Result<StreamPlan> plan_streaming(const StreamProblem& problem) {
     const uint64_t expert_room =
         problem.weights_bytes - problem.fixed_bytes - std::min(dense.total_bytes(), dense_room);
     return assemble(problem, std::move(dense), share_expert_slots(classes, expert_room));
+}
+
+}  // namespace
+
+uint64_t kept_row_bytes(uint64_t table_bytes, uint64_t row_bytes, uint32_t batch_tokens) {
+    constexpr uint64_t kPageBytes = 4096;
+    constexpr uint64_t kLeastBytes = 4 * kMiB;
+    const uint64_t row_pages = (row_bytes + kPageBytes - 2) / kPageBytes + 1;  // wherever it begins
+    const uint64_t kept_bytes = std::max(2 * batch_tokens * row_pages * kPageBytes, kLeastBytes);
+    return kept_bytes > table_bytes / 2 ? table_bytes : kept_bytes;
+}
+
+uint64_t smallest_fixed_bytes(const StreamProblem& problem) {
+    return with_tables(problem, &RowTable::kept_bytes).fixed_bytes;
+}
+
+uint64_t smallest_weights_bytes(const StreamProblem& problem) {
+    return smallest_without_tables(with_tables(problem, &RowTable::kept_bytes));
+}
+
+// A row that is not in memory costs a read of a page or two, which pays where slots are short alone.
+Result<StreamPlan> plan_streaming(const StreamProblem& problem) {
+    const StreamProblem whole = with_tables(problem, &RowTable::bytes);
+    if (auto plan = plan_without_tables(whole); plan && never_evicts(whole, *plan)) return plan;
+    auto plan = plan_without_tables(with_tables(problem, &RowTable::kept_bytes));
+    if (plan) plan->rows_streamed = !problem.tables.empty();
+    return plan;
+}
+
+bool never_evicts(const StreamProblem& problem, const StreamPlan& plan) {
+    std::vector<uint64_t> served(plan.classes.size());
+    for (size_t g = 0; g < problem.experts.size(); ++g) served[plan.expert_class[g]] += problem.experts[g].experts;
+    for (size_t d = 0; d < problem.dense.size(); ++d)
+        if (plan.dense_streamed[d]) ++served[plan.dense_class[d]];
+    for (size_t c = 0; c < served.size(); ++c)
+        if (served[c] > plan.classes[c].slots) return false;
+    return true;
 }
 
 }  // namespace hypura::placement

@@ -101,10 +101,10 @@ protected:
     FaultKind kind() const { return std::get<0>(GetParam()); }
     bool permanent() const { return std::get<1>(GetParam()); }
 
-    // False when the run had fewer reads.
-    bool run(uint64_t nth) {
+    // False when the run had fewer reads of that kind.
+    bool run(uint64_t nth, storage::FaultPlan EngineOptions::* fault, storage::ReadCounters Report::* reads) {
         SCOPED_TRACE(testing::Message() << "read " << nth);
-        options_.fault = {.nth = nth, .kind = kind(), .permanent = permanent()};
+        options_.*fault = {.nth = nth, .kind = kind(), .permanent = permanent()};
         const auto engine = Engine::open(options_).value();
         const Outcome first = run_once(*engine);
         if (first.status) {
@@ -115,7 +115,7 @@ protected:
             expect_the_engine_goes_on(*engine, first);
         }
         EXPECT_TRUE(permanent() || first.status);
-        return !first.status || first.report.reads.reads >= nth;  // a failed run leaves reads in flight, uncounted
+        return !first.status || (first.report.*reads).reads >= nth;  // a failed run leaves reads in flight, uncounted
     }
 
     void expect_named(const Error& error) const {
@@ -150,9 +150,16 @@ protected:
 
 TEST_P(EveryFault, IsSurvivedOrNamed) {
     uint64_t nth = 1;
-    while (run(nth)) ++nth;
+    while (run(nth, &EngineOptions::fault, &Report::reads)) ++nth;
     EXPECT_GT(nth, 20u);
     EXPECT_GE(errors_, permanent() ? 20 : 0);
+}
+
+TEST_P(EveryFault, OfEmbeddingsIsSurvivedOrNamed) {
+    uint64_t nth = 1;
+    while (run(nth, &EngineOptions::row_fault, &Report::row_reads)) ++nth;
+    EXPECT_GT(nth, 1u);
+    EXPECT_GE(errors_, permanent() ? 1 : 0);
 }
 
 // Nothing is opened with weights that are not all there.
@@ -176,7 +183,7 @@ TEST_P(EveryFault, WhileLoadingIsSurvivedOrNamed) {
 TEST_P(Faults, AreSurvivedOrNamed) {
     ASSERT_FALSE(clean_.empty());
     uint64_t nth = 1;
-    while (run(nth)) nth += nth < 6 ? 1 : nth / 2;
+    while (run(nth, &EngineOptions::fault, &Report::reads)) nth += nth < 6 ? 1 : nth / 2;
     EXPECT_GT(nth, 20u);
     EXPECT_GE(errors_, permanent() ? 5 : 0);
 }

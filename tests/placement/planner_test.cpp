@@ -36,9 +36,12 @@ TEST(ModelDemand, OutputComesLastAndTiedEmbeddingsAreReadWhole) {
     const ModelDemand demand = preset("qwen3-30b-a3b");
     EXPECT_EQ(demand.dense.back().role, gguf::TensorRole::kOutput);
     EXPECT_EQ(demand.tied_output_bytes, 0u);
+    ASSERT_EQ(demand.tables.size(), 1u);
+    EXPECT_EQ(demand.tables[0].bytes, demand.tables[0].row_bytes * demand.shape.vocabulary);
     gguf::ModelFile tied = directory_of(gguf::synthesize(gguf::synthetic_preset("lab-moe-8g").value()).value());
     std::erase_if(tied.tensors, [](const gguf::TensorInfo& tensor) { return tensor.name == "output.weight"; });
     EXPECT_GT(model_demand(tied).tied_output_bytes, 0u);
+    EXPECT_TRUE(model_demand(tied).tables.empty());
 }
 
 TEST(Planner, ChoosesResidentWhereTheModelFits) {

@@ -225,5 +225,37 @@ TEST_F(RandomProblems, EveryWorkableBudgetGivesASoundPlan) {
     }
 }
 
+TEST(StreamPlan, RowsOfTablesAreStreamedWhereSlotsAreShort) {
+    StreamProblem problem = dense_model(0, 0);
+    problem.experts = {group_of(kKiB, 64, 2, 0)};
+    problem.tables = {{40 * kKiB, 4 * kKiB}, {20 * kKiB, 2 * kKiB}};
+    EXPECT_EQ(smallest_weights_bytes(problem), (10 + 6 + 2) * kKiB);
+
+    const StreamPlan short_of_slots = plan(problem, (10 + 60 + 63) * kKiB);
+    EXPECT_TRUE(short_of_slots.rows_streamed);
+    EXPECT_EQ(short_of_slots.resident_bytes, (10 + 6) * kKiB);
+    EXPECT_EQ(short_of_slots.classes[0].slots, 64u);
+
+    const StreamPlan with_room = plan(problem, (10 + 60 + 64) * kKiB);
+    EXPECT_FALSE(with_room.rows_streamed);
+    EXPECT_EQ(with_room.resident_bytes, (10 + 60) * kKiB);
+}
+
+TEST(StreamPlan, WithoutTablesNoRowsAreStreamed) {
+    const StreamProblem problem = dense_model(8, 0);
+    EXPECT_FALSE(plan(problem, smallest_weights_bytes(problem)).rows_streamed);
+}
+
+TEST(StreamPlan, RowsTakeTwiceThePagesOfAPassUnlessTheTableIsSmall) {
+    // Rows of 2176 bytes lie in two pages at most: 32000 of them, and passes of 512 and of 1.
+    EXPECT_EQ(kept_row_bytes(32000 * 2176, 2176, 512), 2 * 512 * 2 * 4096u);
+    EXPECT_EQ(kept_row_bytes(32000 * 2176, 2176, 1), 4 * kMiB);
+    // A row of a page that begins anywhere lies in two, one of two bytes more than a page in three at most.
+    EXPECT_EQ(kept_row_bytes(kGiB, 4096, 2048), 2 * 2048 * 2 * 4096u);
+    EXPECT_EQ(kept_row_bytes(kGiB, 4098, 2048), 2 * 2048 * 3 * 4096u);
+    EXPECT_EQ(kept_row_bytes(8 * kMiB, 2176, 1), 4 * kMiB);
+    EXPECT_EQ(kept_row_bytes(7 * kMiB, 2176, 1), 7 * kMiB);
+}
+
 }  // namespace
 }  // namespace hypura::placement
