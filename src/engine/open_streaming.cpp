@@ -266,6 +266,7 @@ std::string_view plural(size_t count) { return count == 1 ? "" : "s"; }
 
 std::vector<std::string> table_notes(const StreamLayout& layout) {
     std::vector<std::string> notes;
+    notes.reserve(layout.tables.size());
     for (const TableLayout& table : layout.tables)
         notes.push_back(std::format("{} ({}): rows are read as tokens name them", table.weight.info->name,
                                     format_bytes(table.weight.info->size_bytes)));

@@ -173,7 +173,7 @@ uint64_t kept_row_bytes(uint64_t table_bytes, uint64_t row_bytes, uint32_t batch
     constexpr uint64_t kPageBytes = 4096;
     constexpr uint64_t kLeastBytes = 4 * kMiB;
     const uint64_t row_pages = (row_bytes + kPageBytes - 2) / kPageBytes + 1;  // wherever it begins
-    const uint64_t kept_bytes = std::max(2 * batch_tokens * row_pages * kPageBytes, kLeastBytes);
+    const uint64_t kept_bytes = std::max(uint64_t{2} * batch_tokens * row_pages * kPageBytes, kLeastBytes);
     return kept_bytes > table_bytes / 2 ? table_bytes : kept_bytes;
 }
 
