@@ -3,7 +3,7 @@
 #include "engine/engine.h"
 
 #include "base/bytes.h"
-#include "gguf/synthetic.h"
+#include "engine/tiny_mixture.h"
 #include "support/temp_dir.h"
 
 #include <gmock/gmock.h>
@@ -44,21 +44,7 @@ EngineOptions streaming(const std::string& path, const storage::FaultPlan& fault
 // So small that each of its reads can fail in turn.
 const std::string& tiny_model() {
     static const test::TempDir dir;
-    static const std::string path = [] {
-        const gguf::SyntheticSpec spec{.layers = 2,
-                                       .experts = 4,
-                                       .experts_used = 2,
-                                       .embedding = 64,
-                                       .feed_forward = 64,
-                                       .heads = 2,
-                                       .kv_heads = 1,
-                                       .head_dim = 32,
-                                       .vocabulary = 512,
-                                       .quantization = "q8_0"};
-        const gguf::SyntheticModel model = gguf::synthesize(spec).value();
-        EXPECT_TRUE(gguf::write_model(dir.file("tiny.gguf"), model.metadata, model.tensors, model.fill));
-        return dir.file("tiny.gguf");
-    }();
+    static const std::string path = test::write_tiny_mixture(dir, 512);
     return path;
 }
 

@@ -1,8 +1,7 @@
 #include "engine/row_tables.h"
 
-#include "gguf/synthetic.h"
+#include "engine/tiny_mixture.h"
 #include "storage/fault_reader.h"
-#include "support/temp_dir.h"
 
 #include <ggml.h>
 #include <gmock/gmock.h>
@@ -23,7 +22,7 @@ constexpr uint64_t kPageBytes = 4096;
 class RowTablesTest : public testing::Test {
 protected:
     explicit RowTablesTest(uint64_t kept_pages = 8)
-        : path_(write_model(dir_)),
+        : path_(test::write_tiny_mixture(dir_, kRows)),
           model_(gguf::open_model(path_).value()),
           view_(ModelView::create(model_).value()),
           info_(*model_.find_tensor("token_embd.weight")),
@@ -35,22 +34,6 @@ protected:
         reopen({});
     }
     ~RowTablesTest() override { ggml_free(context_); }
-
-    static std::string write_model(const test::TempDir& dir) {
-        const gguf::SyntheticSpec spec{.layers = 1,
-                                       .experts = 4,
-                                       .experts_used = 2,
-                                       .embedding = 64,
-                                       .feed_forward = 64,
-                                       .heads = 2,
-                                       .kv_heads = 1,
-                                       .head_dim = 32,
-                                       .vocabulary = kRows,
-                                       .quantization = "q8_0"};
-        const gguf::SyntheticModel model = gguf::synthesize(spec).value();
-        EXPECT_TRUE(gguf::write_model(dir.file("model.gguf"), model.metadata, model.tensors, model.fill));
-        return dir.file("model.gguf");
-    }
 
     void reopen(const storage::FaultPlan& fault) {
         auto raw = storage::make_raw_reader({}).value();
