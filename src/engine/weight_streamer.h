@@ -6,7 +6,7 @@
 // MUL_MAT_ID whose experts are all in memory by the time libllama comes to it gets an index tensor of ours that holds
 // slot numbers (the router's own ids are never written: other nodes read them too). Otherwise the node is emptied and
 // computed here when its turn comes, expert by expert as the reads finish. Dense: the matrix's data pointer is set to a
-// slot just before its node runs.
+// slot just before its node runs. Rows of embeddings have no slots: RowTables reads them to their place in the view.
 #pragma once
 
 #include "engine/batch_staging.h"
