@@ -10,6 +10,8 @@ _hypura() {
         --peers) COMPREPLY=($(compgen -W "mmap default mmap,default none" -- "$current")); return ;;
         --cache) COMPREPLY=($(compgen -W "drop keep" -- "$current")); return ;;
         --kv) COMPREPLY=($(compgen -W "f16 q8_0 q4_0 auto" -- "$current")); return ;;
+        --draft) COMPREPLY=($(compgen -W "auto none lookup" -- "$current") $(compgen -d -S / -- "$current")
+                            $(compgen -f -X '!*.gguf' -- "$current")); return ;;
         --io) COMPREPLY=($(compgen -W "auto io_uring pread" -- "$current")); return ;;
         --models | --prefixes) COMPREPLY=($(compgen -d -- "$current")); return ;;
         --like) COMPREPLY=($(compgen -W "mixtral-8x7b llama-3.3-70b qwen2.5-14b qwen3-30b-a3b gpt-oss-120b lab-moe-8g lab-dense-5g" \
@@ -23,11 +25,11 @@ _hypura() {
         return
     fi
     case "$command" in
-        run) options="$engine --prompt --file --interactive --max-tokens --system --stop --raw --stats --quiet
+        run) options="$engine --draft --prompt --file --interactive --max-tokens --system --stop --raw --stats --quiet
                       --temp --top-k --top-p --min-p --repeat-penalty --seed" ;;
         serve) options="--models --host --parallel --queue --ctx --keep-alive --max-loaded --origins --api-key --prefixes
                       --ping --ram --weights --mode --kv --batch --threads --io --device --vram --gpu-layers --rpc
-                      --list-devices --help" ;;
+                      --list-devices --draft --help" ;;
         verify) options="$engine --tokens --seed --json" ;;
         logits) options="$engine --tokens --out" ;;
         bench) options="$engine --limit --prompts --tokens --warm-up --depth --rounds --peers --cache --ceiling-seconds --no-floor --quick

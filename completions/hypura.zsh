@@ -3,6 +3,7 @@
 
 _hypura() {
     local -a engine sampling plan
+    local draft='--draft[guess next tokens, or a small model that does]:how:_files -g "*.gguf"'
     engine=(
         '--ram[memory for everything]:size or auto:'
         '--weights[memory for weights alone]:size:'
@@ -58,7 +59,7 @@ _hypura() {
     shift words
     (( CURRENT-- ))
     case $command in
-        run) _arguments $engine $sampling \
+        run) _arguments $engine $sampling $draft \
             '(-p --prompt)'{-p,--prompt}'[the question]:text:' \
             '(-f --file)'{-f,--file}'[file with the question]:file:_files' \
             '(-i --interactive)'{-i,--interactive}'[chat]' \
@@ -66,7 +67,7 @@ _hypura() {
             '--system[system message]:text:' '*--stop[text that ends the answer]:text:' \
             '--raw[without the chat template]' '--stats[write statistics]:file:_files' \
             '(-q --quiet)'{-q,--quiet}'[no closing summary]' ;;
-        serve) _arguments $engine \
+        serve) _arguments $engine $draft \
             '--models[folder of models]:folder:_files -/' '--host[address to listen on]:address:' \
             '--parallel[requests of a model at once]:number:' '--queue[requests that may wait]:number:' \
             '--keep-alive[how long an idle model stays]:duration:' '--max-loaded[models at once]:number:' \

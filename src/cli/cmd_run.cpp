@@ -223,6 +223,7 @@ void add_run(CLI::App& app, CommandContext& context) {
     auto flags = std::make_shared<RunFlags>();
     CLI::App* command = app.add_subcommand("run", "Answer a prompt, or chat");
     add_engine_flags(*command, flags->engine, context.environment);
+    add_draft_flag(*command, flags->engine);
     add_prompt_flags(*command, *flags);
     add_sampling_flags(*command, flags->sampling);
     command->callback(

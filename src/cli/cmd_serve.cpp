@@ -237,6 +237,7 @@ void add_serve(CLI::App& app, CommandContext& context) {
     command->add_option("--prefixes", flags->prefixes, "a folder where /prefix/save keeps processed prompts");
     command->add_option("--ping", flags->ping_seconds, "seconds of silence after which a client hears something");
     add_memory_flags(*command, flags->engine, context.environment);
+    add_draft_flag(*command, flags->engine);
     command->callback([flags, command, &context] {
         flags->version = context.version;
         flags->variables = context.environment.serve;

@@ -45,7 +45,9 @@ Result<GenerateResult> Conversation::answer(const GenerateOptions& options, cons
     HYPURA_ASSIGN(const std::vector<Token> prompt, render());
     HYPURA_TRY(keep_on_timeline(reusable_tokens(timeline_, prompt)));
     const std::span<const Token> missing = std::span(prompt).subspan(timeline_.size());
-    Result<GenerateResult> result = engine::generate(engine_, session_, missing, options, callbacks);
+    GenerateOptions behind = options;
+    behind.timeline = timeline_;
+    Result<GenerateResult> result = engine::generate(engine_, session_, missing, behind, callbacks);
     if (!result) {
         forget_timeline();
         return result;

@@ -97,6 +97,15 @@ using File = std::unique_ptr<std::FILE, FileCloser>;
 
 bool is_separator(char c) { return c == ',' || c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
+void set_drafts(const std::string& text, engine::EngineOptions& options) {
+    using engine::DraftKind;
+    options.drafts = text == "auto"     ? DraftKind::kAuto
+                     : text == "none"   ? DraftKind::kNone
+                     : text == "lookup" ? DraftKind::kLookup
+                                        : DraftKind::kModel;
+    if (options.drafts == DraftKind::kModel) options.draft_model_path = text;
+}
+
 }  // namespace
 
 std::vector<std::string> split_at_commas(std::string_view text) {
@@ -161,6 +170,13 @@ void add_engine_flags(CLI::App& command, EngineFlags& flags, const Environment& 
     add_memory_flags(command, flags, environment);
 }
 
+void add_draft_flag(CLI::App& command, EngineFlags& flags) {
+    command
+        .add_option("--draft", flags.draft,
+                    "guess next tokens and check several a pass: auto, none, lookup, or FILE, a small model")
+        ->group(kMemoryGroup);
+}
+
 Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64_t usable_bytes) {
     engine::EngineOptions options;
     HYPURA_ASSIGN(options.mode, parse_mode_flag(flags.mode));
@@ -176,6 +192,7 @@ Result<engine::EngineOptions> to_engine_options(const EngineFlags& flags, uint64
     if (flags.devices != "auto") options.devices = split_at_commas(flags.devices);
     options.gpu_layers = flags.gpu_layers;
     options.rpc_servers = split_at_commas(flags.rpc_servers);
+    set_drafts(flags.draft, options);
     if (flags.batch_tokens == 0U) return fail(ErrorCode::kInvalidArgument, "--batch: a pass needs at least one token");
     if (flags.threads > kMostThreads)
         return fail(ErrorCode::kInvalidArgument, "--threads: libggml takes at most {}", kMostThreads);

@@ -40,6 +40,7 @@ struct EngineFlags {
     std::string vram = "auto";
     std::optional<uint32_t> gpu_layers;
     std::string rpc_servers;  // host:port between commas
+    std::string draft = "auto";
 };
 
 inline constexpr const char* kBatchHelp =
@@ -51,6 +52,9 @@ std::vector<std::string> split_at_commas(std::string_view text);
 void add_engine_flags(CLI::App& command, EngineFlags& flags, const Environment& environment);
 // The same without the model and its context: for serve, which has several.
 void add_memory_flags(CLI::App& command, EngineFlags& flags, const Environment& environment);
+
+// For commands that generate text.
+void add_draft_flag(CLI::App& command, EngineFlags& flags);
 
 // --kv: a type, or "auto", which allows all of them.
 Result<std::vector<placement::CacheType>> parse_cache_flag(const std::string& text);

@@ -83,6 +83,12 @@ std::string device_lines(const engine::Report& report) {
     return text;
 }
 
+std::string drafts_line(const engine::Report& report) {
+    if (report.drafted_tokens == 0) return "";
+    return line("drafts", std::format("{} of {} drafted tokens were right ({})", report.accepted_tokens,
+                                      report.drafted_tokens, report.drafts));
+}
+
 std::string trouble_line(const engine::Report& report) {
     if (report.reads.retries + report.reads.failures == 0) return "";
     return line("read errors", std::format("{} retries, {} failures", report.reads.retries, report.reads.failures));
@@ -108,9 +114,13 @@ Json reads_json(const storage::ReadCounters& reads) {
 }
 
 Json memory_json(const engine::Report& report) {
-    return {{"model_bytes", report.model_bytes},       {"resident_bytes", report.resident_bytes},
-            {"streamed_bytes", report.streamed_bytes}, {"slot_bytes", report.slot_bytes},
-            {"context_bytes", report.context_bytes},   {"ram_bytes", report.ram_bytes}};
+    return {{"model_bytes", report.model_bytes},
+            {"resident_bytes", report.resident_bytes},
+            {"streamed_bytes", report.streamed_bytes},
+            {"slot_bytes", report.slot_bytes},
+            {"scanned_bytes", report.scanned_bytes},
+            {"context_bytes", report.context_bytes},
+            {"ram_bytes", report.ram_bytes}};
 }
 
 Json streaming_json(const engine::Report& report) {
@@ -140,6 +150,12 @@ Json devices_json(const engine::Report& report) {
             {"uploaded_bytes", report.device_uploaded_bytes},
             {"batches_staged", report.device_batches_staged},
             {"batches_in_pieces", report.device_batches_in_pieces}};
+}
+
+Json drafts_json(const engine::Report& report) {
+    return {{"from", report.drafts},
+            {"drafted_tokens", report.drafted_tokens},
+            {"accepted_tokens", report.accepted_tokens}};
 }
 
 Json speed_json(const RunTotals& totals) {
@@ -180,7 +196,7 @@ double read_rate(const engine::Report& report) {
 
 std::string summary_text(const engine::Report& report, const RunTotals& totals) {
     return mode_line(report) + weights_line(report) + memory_line(report) + device_lines(report) + reads_line(report) +
-           cache_line(report) + trouble_line(report) + speed_lines(report, totals);
+           cache_line(report) + drafts_line(report) + trouble_line(report) + speed_lines(report, totals);
 }
 
 std::string summary_json(const engine::Report& report, const RunTotals& totals) {
@@ -196,6 +212,7 @@ std::string summary_json(const engine::Report& report, const RunTotals& totals) 
                  {"load_reads", reads_json(report.load_reads)},
                  {"streaming", streaming_json(report)},
                  {"devices", devices_json(report)},
+                 {"drafts", drafts_json(report)},
                  {"speed", speed_json(totals)},
                  {"notes", report.notes}};
     // Notes quote tensor names of the file, which need not be UTF-8.

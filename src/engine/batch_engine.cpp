@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "engine/drafting.h"
 #include "engine/kv_cache.h"
 #include "engine/model_fingerprint.h"
 #include "engine/pass.h"
@@ -34,6 +35,7 @@ struct Sequence {
     std::optional<Sampler> sampler;
     uint32_t limit_tokens = 0;
     uint32_t generated_tokens = 0;
+    std::vector<Token> draft;  // evaluated behind the text in the pass in hand, as far as it is not part of it yet
 
     // Embedding.
     Pooling pooling = Pooling::kModel;
@@ -96,6 +98,9 @@ private:
     uint32_t chunk_tokens() const;
     std::vector<Share> share_embeddings() const;
     bool make_room(std::span<const Share> pass);
+    bool only_generates(std::span<const Share> pass) const;
+    void draft(std::span<const Share> pass);
+    size_t room_for_draft(const Sequence& sequence, size_t sequences) const;
     void requeue_youngest();
     void evaluate(std::span<const Share> pass);
     bool pass_may_begin(std::span<const Share> pass);
@@ -106,8 +111,10 @@ private:
     void undo(std::span<const Share> pass, const Status& failure);
 
     // ---- what a pass means to one sequence
-    void take_generated(Sequence& sequence, size_t last_row);
-    void sample(Sequence& sequence, std::span<const float> logits);
+    void take_generated(Sequence& sequence, size_t row);
+    void take_tokens(Sequence& sequence, size_t row);
+    void sample(Sequence& sequence, size_t row);
+    void drop_draft(Sequence& sequence);
     void check_limits(Sequence& sequence);
     void shift(Sequence& sequence);
     void take_embedded(const Share& share, size_t first_row);
@@ -308,10 +315,48 @@ std::vector<Share> LlamaBatch::plan_pass() {
     while (!running_.empty()) {
         std::vector<Share> pass = share_pass(!embedding_pass_);
         if (pass.empty()) pass = share_pass(embedding_pass_);
-        if (make_room(pass)) return pass;
-        requeue_youngest();
+        if (!make_room(pass)) {
+            requeue_youngest();
+            continue;
+        }
+        if (runtime_.drafting != nullptr && only_generates(pass)) draft(pass);
+        std::erase_if(pass, [](const Share& share) { return share.sequence->ended; });
+        std::erase_if(running_, [](const auto& sequence) { return sequence->ended; });
+        return pass;
     }
     return {};
+}
+
+// Every sequence has one token in the pass, and draws another from it.
+bool LlamaBatch::only_generates(std::span<const Share> pass) const {
+    return std::ranges::all_of(
+        pass, [&](const Share& share) { return !share.sequence->embeds() && remaining(*share.sequence) == 1; });
+}
+
+// Has each sequence's next tokens guessed, so that the pass can check them. They never cost anybody his place: where
+// there is no room for them, there are none.
+void LlamaBatch::draft(std::span<const Share> pass) {
+    uint64_t tokens = pass.size();
+    for (const Share& share : pass) {
+        Sequence& sequence = *share.sequence;
+        auto drafted = runtime_.drafting->draft(sequence.text, pass.size(), room_for_draft(sequence, pass.size()));
+        if (!drafted) {
+            finish(sequence, FinishReason::kFailed, drafted.error());
+            continue;
+        }
+        sequence.draft = *std::move(drafted);
+        tokens += sequence.draft.size();
+    }
+    if (cache_->make_room(tokens)) return;
+    for (const Share& share : pass) share.sequence->draft.clear();
+}
+
+// Tokens that may come behind the next one.
+size_t LlamaBatch::room_for_draft(const Sequence& sequence, size_t sequences) const {
+    const size_t in_pass = std::min(runtime_.report.batch_tokens, runtime_.most_outputs) / sequences;
+    const size_t in_context = sequence.limit_tokens - std::min<size_t>(sequence.limit_tokens, sequence.text.size());
+    const size_t wanted = sequence.request.max_tokens.value_or(UINT32_MAX) - sequence.generated_tokens;
+    return std::min({std::max<size_t>(in_pass, 1), std::max<size_t>(wanted, 1), in_context + 1}) - 1;
 }
 
 std::vector<Share> LlamaBatch::share_pass(bool embeddings) const {
@@ -390,7 +435,11 @@ void LlamaBatch::evaluate(std::span<const Share> pass) {
     if (embedding_pass_ != embeddings) llama_set_embeddings(runtime_.context.get(), embeddings);
     embedding_pass_ = embeddings;
     const Pass kind = llama_model_has_encoder(runtime_.model.get()) ? Pass::kEncode : Pass::kDecode;
-    const Status ran = run_pass(runtime_, kind, tokens_of(pass));
+    const std::vector<PassToken> tokens = tokens_of(pass);
+    const int64_t begin_us = now_us();
+    const Status ran = run_pass(runtime_, kind, tokens);
+    if (runtime_.drafting != nullptr && only_generates(pass))
+        runtime_.drafting->note_pass(tokens.size(), now_us() - begin_us);
     pass_has_ended();
     ++counters_.passes;
     if (ran)
@@ -423,6 +472,8 @@ std::vector<PassToken> LlamaBatch::tokens_of(std::span<const Share> pass) const 
         const size_t begin = evaluated(sequence);
         for (size_t i = begin; i < begin + share.tokens; ++i)
             tokens.push_back({sequence.text[i], static_cast<uint32_t>(i), id, wants_output(sequence, i)});
+        for (size_t i = 0; i < sequence.draft.size(); ++i)
+            tokens.push_back({sequence.draft[i], static_cast<uint32_t>(sequence.text.size() + i), id, true});
     }
     return tokens;
 }
@@ -437,7 +488,7 @@ void LlamaBatch::take_results(std::span<const Share> pass) {
     size_t row = 0;
     for (const Share& share : pass) {
         Sequence& sequence = *share.sequence;
-        const size_t first_row = std::exchange(row, row + share.tokens);
+        const size_t first_row = std::exchange(row, row + share.tokens + sequence.draft.size());
         (share.tokens == 1 && sequence.generated_tokens > 0 ? counters_.decode_tokens : counters_.prompt_tokens) +=
             share.tokens;
         if (sequence.embeds()) {
@@ -445,7 +496,7 @@ void LlamaBatch::take_results(std::span<const Share> pass) {
             continue;
         }
         cache_->append(*sequence.slot, std::span(sequence.text).subspan(evaluated(sequence), share.tokens));
-        take_generated(sequence, row - 1);
+        take_generated(sequence, first_row + share.tokens - 1);
     }
 }
 
@@ -456,22 +507,46 @@ void LlamaBatch::undo(std::span<const Share> pass, const Status& failure) {
     for (const Share& share : pass) {
         Sequence& sequence = *share.sequence;
         if (sequence.slot) cache_->cut(*sequence.slot, evaluated(sequence));
+        sequence.draft.clear();
         if (failure.error().code != ErrorCode::kCancelled) finish(sequence, FinishReason::kFailed, failure.error());
     }
 }
 
 // ---- generation ----------------------------------------------------------------------------------------------------
 
-void LlamaBatch::take_generated(Sequence& sequence, size_t last_row) {
+// `row`: of the text's last token in the pass.
+void LlamaBatch::take_generated(Sequence& sequence, size_t row) {
     if (remaining(sequence) > 0) return show_progress(sequence);
     if (sequence.request.max_tokens == 0U) return finish(sequence, FinishReason::kMaxTokens);
-    const float* const logits = logits_row(runtime_, last_row);
-    if (logits == nullptr)
-        return finish(sequence, FinishReason::kFailed, {ErrorCode::kInternal, "libllama gave no logits"});
-    sample(sequence, std::span(logits, runtime_.logits_row));
+    take_tokens(sequence, row);
 }
 
-void LlamaBatch::sample(Sequence& sequence, std::span<const float> logits) {
+// A token from the first row, and from the next ones as long as the drafted token that they follow is the one drawn.
+void LlamaBatch::take_tokens(Sequence& sequence, size_t row) {
+    const size_t drafted = sequence.draft.size();
+    size_t accepted = 0;
+    for (sample(sequence, row); accepted < sequence.draft.size(); sample(sequence, row + accepted)) {
+        const Token drawn = sequence.text.back();
+        if (drawn != sequence.draft[accepted]) break;
+        cache_->append(*sequence.slot, std::span(&drawn, 1));
+        ++accepted;
+    }
+    if (runtime_.drafting != nullptr) runtime_.drafting->note_draft(drafted, accepted);
+    drop_draft(sequence);
+}
+
+// libllama forgets what of the draft is not on the timeline.
+void LlamaBatch::drop_draft(Sequence& sequence) {
+    if (!sequence.draft.empty() && sequence.slot) cache_->cut(*sequence.slot, evaluated(sequence));
+    sequence.draft.clear();
+}
+
+// An ending sequence drops its draft.
+void LlamaBatch::sample(Sequence& sequence, size_t row) {
+    const float* const values = logits_row(runtime_, row);
+    if (values == nullptr)
+        return finish(sequence, FinishReason::kFailed, {ErrorCode::kInternal, "libllama gave no logits"});
+    const std::span logits(values, runtime_.logits_row);
     const Result<Token> drawn = sequence.sampler->sample(logits);
     if (!drawn) return finish(sequence, FinishReason::kFailed, drawn.error());
     if (sequence.first_token_us == 0) sequence.first_token_us = now_us();
@@ -498,6 +573,7 @@ void LlamaBatch::check_limits(Sequence& sequence) {
 
 // The rest moves to other positions, so it is read again: exact, and possible for every architecture.
 void LlamaBatch::shift(Sequence& sequence) {
+    drop_draft(sequence);
     const size_t kept = std::min(sequence.request.keep_tokens, sequence.limit_tokens / 2);
     const size_t dropped = (sequence.text.size() - kept) / 2;
     const auto begin = sequence.text.begin() + static_cast<ptrdiff_t>(kept);
@@ -551,6 +627,7 @@ void LlamaBatch::finish(Sequence& sequence, FinishReason reason, Error error) {
     const int64_t now = now_us();
     const int64_t started = sequence.started_us == 0 ? now : sequence.started_us;
     const int64_t first_token = sequence.first_token_us == 0 ? now : sequence.first_token_us;
+    drop_draft(sequence);
     if (sequence.slot && sequence.embeds()) cache_->drop(*sequence.slot);
     if (sequence.slot && !sequence.embeds()) cache_->end(*sequence.slot);
     sequence.slot.reset();

@@ -8,7 +8,8 @@
 //   while ((*batch)->has_work())
 //       for (const SequenceEvent& event : (*batch)->step()) …;       // one pass; what came of it
 //
-// One step is one pass: first one token of each sequence that generates, then prompt tokens, shared out evenly among
+// One step is one pass: first one token of each sequence that generates (and, while nobody reads a prompt, what is
+// drafted to follow it: drafting.h), then prompt tokens, shared out evenly among
 // the sequences that still read their prompts (a short prompt leaves its rest to the longer ones). While anybody
 // generates, a pass takes at most prefill_chunk_tokens of prompts, so that a long prompt delays the others by a bounded
 // amount.
@@ -150,7 +151,7 @@ struct BatchCounters {
     uint64_t passes = 0;  // over the weights, failed ones included
     uint64_t failed_passes = 0;
     uint64_t prompt_tokens = 0;   // evaluated, of prompts; read again after a shift or a return to the queue counts
-    uint64_t decode_tokens = 0;   // evaluated, one a generating sequence and pass
+    uint64_t decode_tokens = 0;   // evaluated, one a generating sequence and pass; drafts are in Report
     uint64_t reused_tokens = 0;   // of prompts, found in the KV cache
     uint64_t refused_tokens = 0;  // matched, but the architecture cannot go back to that point
     uint64_t evicted_prefixes = 0;
@@ -186,7 +187,8 @@ public:
 
     virtual bool has_work() const = 0;  // anything queued or running
 
-    // Evaluates one pass and returns what came of it, in order; at most one token a sequence. Without work: no events.
+    // Evaluates one pass and returns what came of it, in order: a token for each sequence that generates, and those
+    // behind it that were drafted rightly. Without work: no events.
     virtual std::vector<SequenceEvent> step() = 0;
 
     virtual BatchCounters counters() const = 0;

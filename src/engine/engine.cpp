@@ -110,6 +110,7 @@ public:
     Token bos_token() const override { return llama_vocab_bos(vocab()); }
     Token eos_token() const override { return llama_vocab_eos(vocab()); }
     const llama_vocab* llama_vocabulary() const override { return vocab(); }
+    Drafting* drafting() const override { return runtime_.drafting.get(); }
     bool adds_bos() const override { return llama_vocab_get_add_bos(vocab()); }
 
 private:
@@ -133,6 +134,9 @@ private:
     void decide_pass_size(EngineOptions& options, const placement::ModelDemand& demand,
                           placement::DeviceRequest request);
     void glance_at_upload_rate();
+    Status weigh_draft_model(const EngineOptions& options);
+    Status open_draft_model(const EngineOptions& options);
+    Status decide_drafts(const EngineOptions& options);
     void describe_devices(Report& report) const;
 
     uint64_t page_cache_bytes_ = 0;  // that mapped weights may take; 0: a budget was named
@@ -140,6 +144,8 @@ private:
     bool uploads_are_timed_ = false;
     KnownMachine known_;
     std::optional<placement::Plan> plan_;  // without devices; empty: none works
+    uint64_t draft_bytes_ = 0;             // that a model for drafts will take
+    std::unique_ptr<DraftModel> draft_model_;
 
     Runtime runtime_;
 };
@@ -156,10 +162,13 @@ Status LlamaEngine::open(const EngineOptions& requested) {
     HYPURA_TRY(decide_budget(options));
     pass_size_is_free_ = options.batch_tokens == 0;
     if (pass_size_is_free_) options.batch_tokens = placement::kPassTokens;
+    HYPURA_TRY(weigh_draft_model(options));
     HYPURA_TRY(decide_plan(options));
     HYPURA_TRY(decide_devices(options));
+    HYPURA_TRY(open_draft_model(options));
     HYPURA_TRY(runtime_.report.mode == Mode::kStream ? open_streaming(runtime_, options)
                                                      : open_plain(runtime_, options));
+    HYPURA_TRY(decide_drafts(options));
     HYPURA_TRY(gguf::check_unchanged(runtime_.file));  // the header was read before the weights were
     runtime_.report.load_us = now_us() - begin_us;
     return {};
@@ -178,7 +187,7 @@ Status LlamaEngine::decide_budget(EngineOptions& options) {
 
 placement::PlanRequest LlamaEngine::plan_request(const EngineOptions& options) const {
     placement::PlanRequest request;
-    request.ram_bytes = options.ram_bytes;
+    request.ram_bytes = options.ram_bytes - std::min(options.ram_bytes, draft_bytes_);
     request.weights_bytes = options.weights_bytes;
     request.page_cache_bytes = page_cache_bytes_;
     request.mode = to_plan_mode(options.mode);
@@ -361,6 +370,46 @@ void LlamaEngine::take_device_mode(Mode mode, bool fits_whole) {
         report.reason = std::format("experts are streamed to {}", device_names(runtime_.devices));
 }
 
+// ---- drafts --------------------------------------------------------------------------------------------------------
+
+// What it will take of the budget, before there is a plan for the rest.
+Status LlamaEngine::weigh_draft_model(const EngineOptions& options) {
+    if (options.drafts != DraftKind::kModel) return {};
+    HYPURA_ASSIGN(const gguf::ModelFile file, gguf::open_model(options.draft_model_path));
+    const uint32_t context =
+        options.context_tokens > 0 ? options.context_tokens : default_context_tokens(runtime_.shape);
+    draft_bytes_ = file.tensor_bytes +
+                   placement::cache_size_bytes(placement::model_demand(file), context, placement::CacheType::kF16);
+    return {};
+}
+
+// Before the model itself: what the process holds then is taken off the budget for weights.
+Status LlamaEngine::open_draft_model(const EngineOptions& options) {
+    if (options.drafts != DraftKind::kModel) return {};
+    const uint32_t context =
+        options.context_tokens > 0 ? options.context_tokens : default_context_tokens(runtime_.shape);
+    HYPURA_ASSIGN(draft_model_, DraftModel::open(options.draft_model_path, runtime_.file, context, options.threads));
+    return {};
+}
+
+Status LlamaEngine::decide_drafts(const EngineOptions& options) {
+    Report& report = runtime_.report;
+    report.drafts = "none";
+    // Experts that a wrong guess names are read for nothing; a dense model's bytes do not depend on it.
+    const bool reads_no_more = report.scanned_bytes > 0 && runtime_.shape.experts == 0;
+    if (options.drafts == DraftKind::kNone || (options.drafts == DraftKind::kAuto && !reads_no_more)) return {};
+    if (!history_can_be_cut(*runtime_.model) || llama_model_has_encoder(runtime_.model.get())) {
+        if (options.drafts == DraftKind::kAuto) return {};
+        return fail(
+            ErrorCode::kUnsupportedModel,
+            "{}: this architecture cannot go back in its history, so drafts cannot be checked; use --draft none",
+            runtime_.file.parts[0].path);
+    }
+    report.drafts = draft_model_ ? options.draft_model_path : "lookup";
+    runtime_.drafting = std::make_unique<Drafting>(std::move(draft_model_));
+    return {};
+}
+
 void LlamaEngine::describe_devices(Report& report) const {
     for (ggml_backend_dev_t device : runtime_.devices)
         report.devices.push_back(
@@ -373,6 +422,10 @@ void LlamaEngine::describe_devices(Report& report) const {
 Report LlamaEngine::report() const {
     Report report = runtime_.report;
     describe_devices(report);
+    if (runtime_.drafting != nullptr) {
+        report.drafted_tokens = runtime_.drafting->counters().drafted_tokens;
+        report.accepted_tokens = runtime_.drafting->counters().accepted_tokens;
+    }
     if (runtime_.streamer == nullptr) return report;
     const residency::CacheCounters& counters = runtime_.streamer->cache().counters();
     report.demands = counters.demands;

@@ -34,6 +34,7 @@ namespace hypura::engine {
 using Token = int32_t;
 
 class BatchEngine;  // batch_engine.h
+class Drafting;     // drafting.h
 struct BatchOptions;
 
 enum class Mode {
@@ -44,6 +45,14 @@ enum class Mode {
 };
 std::string_view to_string(Mode mode);
 std::optional<Mode> parse_mode(std::string_view text);
+
+// Guesses at the next tokens that one pass checks together: drafting.h.
+enum class DraftKind : uint8_t {
+    kAuto,    // looked up in the text, where everything that streams is read by every pass (dense models)
+    kNone,    // one token a pass
+    kLookup,  // looked up in the text: what followed the last time that it said the same
+    kModel,   // by a smaller model, too
+};
 
 struct LoadProgress {
     uint64_t done_bytes = 0;
@@ -72,6 +81,9 @@ struct EngineOptions {
     std::string profile_file;  // saved rates of this machine (placement/machine.h); empty, or none there: assumed ones
     // That the KV cache may have. Any but f16 changes results, so auto uses them only where somebody allowed it.
     std::vector<placement::CacheType> cache_types = {placement::CacheType::kF16};
+    // Of Session's generate() and of a BatchEngine. Architectures that cannot go back in their history have none.
+    DraftKind drafts = DraftKind::kAuto;
+    std::string draft_model_path;  // kModel: in memory as a whole, within ram_bytes
     bool smallest_pool = false;    // kStream: the least memory that works, whatever the budgets say
     bool plain_reference = false;  // unmodified libllama without repacking: what `verify` compares with
     storage::ReaderOptions reader;
@@ -91,6 +103,7 @@ struct Report {
     uint64_t model_bytes = 0;                // all tensors
     uint64_t resident_bytes = 0;             // weights that stay in memory
     uint64_t streamed_bytes = 0;             // weights that live in the file
+    uint64_t scanned_bytes = 0;              // of these, what every pass reads, however many tokens it has
     uint64_t slot_bytes = 0;                 // memory for streamed weights
     uint64_t context_bytes = 0;              // KV cache and libllama's compute buffers; 0: not measured (plain modes)
     uint64_t ram_bytes = 0;                  // the budget that was applied; 0: none
@@ -112,6 +125,10 @@ struct Report {
     storage::ReadCounters reads;      // streaming only; loading is in load_reads; busy_us leaves rows out
     storage::ReadCounters row_reads;  // of the above, those of embeddings' rows
     storage::ReadCounters load_reads;
+
+    std::string drafts;            // where they come from: "none", "lookup" or the model's path
+    uint64_t drafted_tokens = 0;   // checked beside a token that was certain
+    uint64_t accepted_tokens = 0;  // of these, what the model said as well
 
     // Devices beside the processor.
     std::vector<std::string> devices;       // in use: "Vulkan0 (NVIDIA H200)"
@@ -194,6 +211,7 @@ public:
     virtual Token eos_token() const = 0;
     virtual bool adds_bos() const = 0;
     virtual const llama_vocab* llama_vocabulary() const = 0;  // for this folder alone
+    virtual Drafting* drafting() const = 0;                   // the same; null: nothing is drafted
 };
 
 }  // namespace hypura::engine

@@ -14,6 +14,7 @@ struct GenerateOptions {
     uint32_t max_tokens = 0;  // 0: until the model ends or the context is full
     SamplingOptions sampling;
     std::vector<std::string> stop;  // text that ends the answer and is not part of it
+    std::vector<Token> timeline;    // what the session holds already, for drafts; may be left out
 };
 
 enum class StopReason { kEndOfText, kMaxTokens, kContextFull, kStopString, kCancelled };

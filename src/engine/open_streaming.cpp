@@ -324,7 +324,8 @@ void describe(Runtime& runtime, const Candidate& candidate, const placement::Str
     for (const placement::ExpertGroup& group : candidate.problem.experts)
         report.streamed_bytes += group.expert_bytes * group.experts;
     for (size_t d = 0; d < layout.dense.size(); ++d)
-        if (plan.dense_streamed[d]) report.streamed_bytes += layout.dense[d].part.bytes;
+        if (plan.dense_streamed[d]) report.scanned_bytes += layout.dense[d].part.bytes;
+    report.streamed_bytes += report.scanned_bytes;
     if (plan.rows_streamed)
         for (const TableLayout& table : layout.tables) report.streamed_bytes += table.weight.info->size_bytes;
     report.notes = notes_of(runtime, candidate, plan);

@@ -6,6 +6,7 @@
 #include "engine/device_bank.h"
 #include "engine/device_stream.h"
 #include "engine/devices.h"
+#include "engine/drafting.h"
 #include "engine/engine.h"
 #include "engine/eval_observer.h"
 #include "engine/llama_handles.h"
@@ -45,6 +46,8 @@ struct Runtime {
     std::vector<std::unique_ptr<BatchStaging>> stagings;        // of devices that have room for them
     std::unique_ptr<storage::BlockReader> reader;
     std::unique_ptr<WeightStreamer> streamer;
+
+    std::unique_ptr<Drafting> drafting;  // null: nothing is drafted
 };
 
 // Opens `file` in `mode` (kResident, kStream or kMmap).

@@ -23,6 +23,15 @@ Result<uint64_t> shared_budget(const OpenOptions& options, uint32_t nth) {
     return whole_bytes / options.max_loaded * (nth + 1);
 }
 
+// A model for drafts serves those of its vocabulary; others do without.
+Result<std::unique_ptr<engine::Engine>> open_with_drafts(engine::EngineOptions options) {
+    auto opened = engine::Engine::open(options);
+    const bool by_model = options.drafts == engine::DraftKind::kModel;
+    if (opened || !by_model || opened.error().code != ErrorCode::kUnsupportedModel) return opened;
+    options.drafts = engine::DraftKind::kAuto;
+    return engine::Engine::open(options);
+}
+
 }  // namespace
 
 Result<OpenedModel> open_for_serving(const OpenOptions& options, const ModelEntry& model, uint32_t nth) {
@@ -39,7 +48,7 @@ Result<OpenedModel> open_for_serving(const OpenOptions& options, const ModelEntr
 
     OpenedModel opened;
     opened.context_tokens = engine_options.context_tokens;
-    HYPURA_ASSIGN(opened.engine, engine::Engine::open(engine_options));
+    HYPURA_ASSIGN(opened.engine, open_with_drafts(std::move(engine_options)));
     HYPURA_ASSIGN(opened.batch, opened.engine->new_batch({}));
     return opened;
 }

@@ -85,6 +85,18 @@ TEST(EngineOptions, ModesReadersAndFaults) {
     EXPECT_EQ(to_engine_options(flags, kUsable)->fault.nth, 0U);
 }
 
+TEST(EngineOptions, DraftsAreAKindOrAModel) {
+    using engine::DraftKind;
+    const auto drafts = [](const std::string& text) {
+        return to_engine_options(EngineFlags{.draft = text}, kGiB).value();
+    };
+    EXPECT_EQ(drafts("auto").drafts, DraftKind::kAuto);
+    EXPECT_EQ(drafts("none").drafts, DraftKind::kNone);
+    EXPECT_EQ(drafts("lookup").drafts, DraftKind::kLookup);
+    EXPECT_EQ(drafts("small.gguf").drafts, DraftKind::kModel);
+    EXPECT_EQ(drafts("small.gguf").draft_model_path, "small.gguf");
+}
+
 TEST(SamplingOptions, FlagThenModelThenDefault) {
     gguf::Metadata metadata;
     metadata["general.sampling.temp"] = 0.0;

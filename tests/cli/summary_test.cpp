@@ -26,6 +26,10 @@ engine::Report streaming_report() {
     report.evictions_by_layer = {12, 8};
     report.reads.bytes = 4 * kMiB;
     report.reads.busy_us = 2'000'000;
+    report.scanned_bytes = 5 * kMiB;
+    report.drafts = "lookup";
+    report.drafted_tokens = 40;
+    report.accepted_tokens = 30;
     return report;
 }
 
@@ -109,6 +113,9 @@ TEST(SummaryJson, HoldsTheNumbers) {
     EXPECT_EQ(json["streaming"]["hit_rate"], 0.75);
     EXPECT_EQ(json["streaming"]["prefetches"], 9);
     EXPECT_EQ(json["streaming"]["prefetch_wasted"], 2);
+    EXPECT_EQ(json["memory"]["scanned_bytes"], 5 * kMiB);
+    EXPECT_EQ(json["drafts"]["from"], "lookup");
+    EXPECT_EQ(json["drafts"]["accepted_tokens"], 30);
     EXPECT_EQ(json["speed"]["decode_tokens_per_second"], 10);
     EXPECT_EQ(json["speed"]["stop"], "end_of_text");
 }

@@ -57,6 +57,7 @@ public:
     engine::Token eos_token() const override { return 0; }
     bool adds_bos() const override { return false; }
     const llama_vocab* llama_vocabulary() const override { return nullptr; }
+    engine::Drafting* drafting() const override { return nullptr; }
 
 private:
     gguf::ModelFile file_;
