@@ -35,7 +35,7 @@ struct Sequence {
     std::optional<Sampler> sampler;
     uint32_t limit_tokens = 0;
     uint32_t generated_tokens = 0;
-    std::vector<Token> draft;  // evaluated behind the text in the pass in hand, as far as it is not part of it yet
+    Draft draft;  // evaluated behind the text in the pass in hand, as far as it is not part of it yet
 
     // Embedding.
     Pooling pooling = Pooling::kModel;
@@ -345,10 +345,10 @@ void LlamaBatch::draft(std::span<const Share> pass) {
             continue;
         }
         sequence.draft = *std::move(drafted);
-        tokens += sequence.draft.size();
+        tokens += sequence.draft.tokens.size();
     }
     if (cache_->make_room(tokens)) return;
-    for (const Share& share : pass) share.sequence->draft.clear();
+    for (const Share& share : pass) share.sequence->draft.tokens.clear();
 }
 
 // Tokens that may come behind the next one.
@@ -472,8 +472,8 @@ std::vector<PassToken> LlamaBatch::tokens_of(std::span<const Share> pass) const 
         const size_t begin = evaluated(sequence);
         for (size_t i = begin; i < begin + share.tokens; ++i)
             tokens.push_back({sequence.text[i], static_cast<uint32_t>(i), id, wants_output(sequence, i)});
-        for (size_t i = 0; i < sequence.draft.size(); ++i)
-            tokens.push_back({sequence.draft[i], static_cast<uint32_t>(sequence.text.size() + i), id, true});
+        for (size_t i = 0; i < sequence.draft.tokens.size(); ++i)
+            tokens.push_back({sequence.draft.tokens[i], static_cast<uint32_t>(sequence.text.size() + i), id, true});
     }
     return tokens;
 }
@@ -488,7 +488,7 @@ void LlamaBatch::take_results(std::span<const Share> pass) {
     size_t row = 0;
     for (const Share& share : pass) {
         Sequence& sequence = *share.sequence;
-        const size_t first_row = std::exchange(row, row + share.tokens + sequence.draft.size());
+        const size_t first_row = std::exchange(row, row + share.tokens + sequence.draft.tokens.size());
         (share.tokens == 1 && sequence.generated_tokens > 0 ? counters_.decode_tokens : counters_.prompt_tokens) +=
             share.tokens;
         if (sequence.embeds()) {
@@ -507,7 +507,7 @@ void LlamaBatch::undo(std::span<const Share> pass, const Status& failure) {
     for (const Share& share : pass) {
         Sequence& sequence = *share.sequence;
         if (sequence.slot) cache_->cut(*sequence.slot, evaluated(sequence));
-        sequence.draft.clear();
+        sequence.draft.tokens.clear();
         if (failure.error().code != ErrorCode::kCancelled) finish(sequence, FinishReason::kFailed, failure.error());
     }
 }
@@ -523,25 +523,24 @@ void LlamaBatch::take_generated(Sequence& sequence, size_t row) {
 
 // A token from the first row, and from the next ones as long as the drafted token that they follow is the one drawn.
 void LlamaBatch::take_tokens(Sequence& sequence, size_t row) {
-    const size_t drafted = sequence.draft.size();
+    const Draft draft = sequence.draft;  // an ending sequence drops its own
     size_t accepted = 0;
-    for (sample(sequence, row); accepted < sequence.draft.size(); sample(sequence, row + accepted)) {
+    for (sample(sequence, row); accepted < sequence.draft.tokens.size(); sample(sequence, row + accepted)) {
         const Token drawn = sequence.text.back();
-        if (drawn != sequence.draft[accepted]) break;
+        if (drawn != draft.tokens[accepted]) break;
         cache_->append(*sequence.slot, std::span(&drawn, 1));
         ++accepted;
     }
-    if (runtime_.drafting != nullptr) runtime_.drafting->note_draft(drafted, accepted);
+    if (runtime_.drafting != nullptr) runtime_.drafting->note_draft(draft, accepted);
     drop_draft(sequence);
 }
 
 // libllama forgets what of the draft is not on the timeline.
 void LlamaBatch::drop_draft(Sequence& sequence) {
-    if (!sequence.draft.empty() && sequence.slot) cache_->cut(*sequence.slot, evaluated(sequence));
-    sequence.draft.clear();
+    if (!sequence.draft.tokens.empty() && sequence.slot) cache_->cut(*sequence.slot, evaluated(sequence));
+    sequence.draft.tokens.clear();
 }
 
-// An ending sequence drops its draft.
 void LlamaBatch::sample(Sequence& sequence, size_t row) {
     const float* const values = logits_row(runtime_, row);
     if (values == nullptr)

@@ -14,6 +14,12 @@ void approach(double& average, double value, double weight) { average += weight 
 
 }  // namespace
 
+DraftBasis basis_of_match(size_t matched_tokens) {
+    if (matched_tokens >= 8) return DraftBasis::kMatch8;
+    if (matched_tokens >= 4) return DraftBasis::kMatch4;
+    return static_cast<DraftBasis>(matched_tokens - 1);
+}
+
 bool DraftPace::is_known(size_t tokens) const {
     const PassTime& time = times_[tokens];
     return time.noted_at > 0 && passes_ - time.noted_at < kKnownPasses;
@@ -31,12 +37,12 @@ double DraftPace::pass_us(size_t tokens) const {
     return times_[below].us + share * (times_[above].us - times_[below].us);
 }
 
-size_t DraftPace::best(size_t sequences, size_t most) const {
+size_t DraftPace::best(double right, size_t sequences, size_t most) const {
     double expected = 1, chance = 1;  // tokens that a sequence gains; that the draft is right so far
     size_t best_length = 0;
     double best_rate = expected / pass_us(sequences);
     for (size_t length = 1; length <= most; ++length) {
-        chance *= right_;
+        chance *= right;
         expected += chance;
         const double rate = expected / pass_us(sequences * (1 + length));
         if (rate > best_rate) best_rate = rate, best_length = length;
@@ -44,12 +50,12 @@ size_t DraftPace::best(size_t sequences, size_t most) const {
     return best_length;
 }
 
-size_t DraftPace::tokens(size_t sequences, size_t most) {
+size_t DraftPace::tokens(DraftBasis basis, size_t sequences, size_t most) const {
     if (sequences == 0 || sequences > kMostPassTokens / 2 || !is_known(sequences)) return 0;
     most = std::min(most, kMostPassTokens / sequences - 1);
     if (most == 0) return 0;
-    const size_t length = best(sequences, most);
-    return length == 0 && passes_ - drafted_at_ >= kRestPasses ? 1 : length;
+    const size_t length = best(record(basis).right, sequences, most);
+    return length == 0 && passes_ - record(basis).drafted_at >= kRestPasses ? 1 : length;
 }
 
 void DraftPace::note_pass(size_t tokens, int64_t elapsed_us) {
@@ -64,11 +70,12 @@ void DraftPace::note_pass(size_t tokens, int64_t elapsed_us) {
     time.noted_at = passes_;
 }
 
-void DraftPace::note_draft(size_t drafted, size_t accepted) {
+void DraftPace::note_draft(DraftBasis basis, size_t drafted, size_t accepted) {
     if (drafted == 0) return;
-    drafted_at_ = passes_;
-    for (size_t i = 0; i < accepted; ++i) approach(right_, 1, kDraftWeight);
-    if (accepted < drafted) approach(right_, 0, kDraftWeight);
+    Record& record = records_[static_cast<size_t>(basis)];
+    record.drafted_at = passes_;
+    for (size_t i = 0; i < accepted; ++i) approach(record.right, 1, kDraftWeight);
+    if (accepted < drafted) approach(record.right, 0, kDraftWeight);
 }
 
 }  // namespace hypura::engine

@@ -15,6 +15,11 @@
 
 namespace hypura::engine {
 
+struct Draft {
+    std::vector<Token> tokens;  // none: nothing is worth checking
+    DraftBasis basis{};
+};
+
 class Drafting {
 public:
     // `model`: null: drafts are looked up in the text.
@@ -22,12 +27,12 @@ public:
 
     // How `text` may go on, in a pass of one token for each of `sequences` sequences: as many tokens as are worth
     // checking, at most `most`. A model drafts for one sequence alone: it has one timeline. Errors: the model's.
-    Result<std::vector<Token>> draft(std::span<const Token> text, size_t sequences, size_t most);
+    Result<Draft> draft(std::span<const Token> text, size_t sequences, size_t most);
 
     // A pass over the weights that read no prompts: its tokens, drafts included, and how long it took.
     void note_pass(size_t tokens, int64_t elapsed_us);
-    // What came of a draft, even an empty one.
-    void note_draft(size_t drafted, size_t accepted);
+    // The first `accepted` tokens of a draft were right.
+    void note_draft(const Draft& draft, size_t accepted);
 
     struct Counters {
         uint64_t drafted_tokens = 0;
@@ -36,6 +41,8 @@ public:
     const Counters& counters() const { return counters_; }
 
 private:
+    Result<Draft> draft_by_model(std::span<const Token> text, size_t sequences, size_t most);
+
     std::unique_ptr<DraftModel> model_;
     DraftPace pace_;
     int64_t model_us_ = 0;  // that drafting took for the pass to come

@@ -37,7 +37,7 @@ private:
     void take_token(Token token);
     void check_limits(size_t drafted);
     Status evaluate_next();
-    Result<std::vector<Token>> draft();
+    Result<Draft> draft();
     size_t room() const;
     void show(std::string_view text);
     void finish_text();
@@ -52,8 +52,8 @@ private:
     const GenerateCallbacks& callbacks_;
     Utf8Cutter characters_;
     StopMatcher stops_;
-    std::vector<Token> text_;   // timeline, prompt and answer
-    std::vector<Token> draft_;  // evaluated behind the text; row i + 1 of the logits follows its token i
+    std::vector<Token> text_;  // timeline, prompt and answer
+    Draft draft_;              // evaluated behind the text; row i + 1 of the logits follows its token i
     GenerateResult result_;
     int64_t begin_us_ = now_us();
     int64_t first_token_us_ = 0;  // of the clock
@@ -96,16 +96,16 @@ Status Answer::take_tokens() {
     for (;; ++accepted) {
         HYPURA_ASSIGN(const Token token, sampler_.sample(session_.logits(accepted)));
         take_token(token);
-        check_limits(draft_.size() - accepted);
-        if (ended_ || accepted == draft_.size() || token != draft_[accepted]) break;
+        check_limits(draft_.tokens.size() - accepted);
+        if (ended_ || accepted == draft_.tokens.size() || token != draft_.tokens[accepted]) break;
     }
     return forget_wrong_draft(accepted);
 }
 
 Status Answer::forget_wrong_draft(size_t accepted) {
-    const size_t wrong = draft_.size() - accepted;
-    if (drafting_ != nullptr) drafting_->note_draft(draft_.size(), accepted);
-    draft_.clear();
+    const size_t wrong = draft_.tokens.size() - accepted;
+    if (drafting_ != nullptr) drafting_->note_draft(draft_, accepted);
+    draft_.tokens.clear();
     return wrong == 0 ? Status{} : session_.rewind(session_.position() - static_cast<uint32_t>(wrong));
 }
 
@@ -133,7 +133,7 @@ void Answer::check_limits(size_t drafted) {
 Status Answer::evaluate_next() {
     HYPURA_ASSIGN(draft_, draft());
     std::vector<Token> tokens{text_.back()};
-    tokens.append_range(draft_);
+    tokens.append_range(draft_.tokens);
     const int64_t begin_us = now_us();
     const Status status = session_.evaluate(tokens, LogitsWanted::kAll);
     if (drafting_ != nullptr) drafting_->note_pass(tokens.size(), now_us() - begin_us);
@@ -142,8 +142,8 @@ Status Answer::evaluate_next() {
     return {};
 }
 
-Result<std::vector<Token>> Answer::draft() {
-    if (drafting_ == nullptr) return std::vector<Token>{};
+Result<Draft> Answer::draft() {
+    if (drafting_ == nullptr) return Draft{};
     return drafting_->draft(text_, 1, std::min(room(), most_pass_tokens_ - 1));
 }
 

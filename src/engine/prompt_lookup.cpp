@@ -1,7 +1,6 @@
 #include "engine/prompt_lookup.h"
 
 #include <algorithm>
-#include <ranges>
 
 namespace hypura::engine {
 namespace {
@@ -18,18 +17,17 @@ size_t match_before(std::span<const int32_t> text, size_t end) {
 
 }  // namespace
 
-std::vector<int32_t> look_up_draft(std::span<const int32_t> text, size_t least_match, size_t most) {
-    size_t longest = least_match - 1;
-    size_t begin = 0;  // of what followed; 0: nothing found
-    for (size_t end = text.size(); end-- > least_match && longest < kLongestMatch;) {
+LookedUp look_up_draft(std::span<const int32_t> text, size_t most) {
+    LookedUp found;
+    size_t begin = 0;  // of what followed
+    for (size_t end = text.size(); end-- > 1 && found.matched_tokens < kLongestMatch;) {
         const size_t tokens = match_before(text, end);
-        if (tokens > longest) longest = tokens, begin = end;
+        if (tokens > found.matched_tokens) found.matched_tokens = tokens, begin = end;
     }
-    std::vector<int32_t> draft;
-    if (begin == 0) return draft;
+    if (found.matched_tokens == 0) return found;
     for (size_t i = 0; i < most; ++i)
-        draft.push_back(begin + i < text.size() ? text[begin + i] : draft[begin + i - text.size()]);
-    return draft;
+        found.tokens.push_back(begin + i < text.size() ? text[begin + i] : found.tokens[begin + i - text.size()]);
+    return found;
 }
 
 }  // namespace hypura::engine

@@ -11,9 +11,14 @@
 
 namespace hypura::engine {
 
+struct LookedUp {
+    std::vector<int32_t> tokens;
+    size_t matched_tokens = 0;  // that stood before them both times, as far as was looked: the more, the surer
+};
+
 // What followed the last tokens of `text` the last time that they stood there: the longest ending that occurs before
-// (of the longest the latest), of at least `least_match` tokens (from 1). At most `most` tokens; none where nothing
-// repeats. One that reaches the end of the text goes on as a loop.
-std::vector<int32_t> look_up_draft(std::span<const int32_t> text, size_t least_match, size_t most);
+// (of the longest the latest). At most `most` tokens; none where the last token is new. A match that reaches the end of
+// the text goes on as a loop.
+LookedUp look_up_draft(std::span<const int32_t> text, size_t most);
 
 }  // namespace hypura::engine

@@ -23,60 +23,64 @@ using testing::IsEmpty;
 
 // ---- looking up ----------------------------------------------------------------------------------------------------
 
-std::vector<Token> look_up(const std::vector<Token>& text, size_t least_match, size_t most) {
-    return look_up_draft(text, least_match, most);
-}
+std::vector<Token> look_up(const std::vector<Token>& text, size_t most) { return look_up_draft(text, most).tokens; }
 
 TEST(PromptLookup, GivesWhatFollowedTheLastTime) {
-    EXPECT_THAT(look_up({1, 2, 3, 4, 5, 9, 1, 2, 3}, 3, 2), ElementsAre(4, 5));
-    EXPECT_THAT(look_up({1, 2, 3, 4, 8, 1, 2, 3, 5, 8, 1, 2, 3}, 3, 1), ElementsAre(5));     // the latest of equals
-    EXPECT_THAT(look_up({7, 1, 2, 3, 4, 8, 1, 2, 3, 5, 7, 1, 2, 3}, 3, 1), ElementsAre(4));  // the longest
+    EXPECT_THAT(look_up({1, 2, 3, 4, 5, 9, 1, 2, 3}, 2), ElementsAre(4, 5));
+    EXPECT_THAT(look_up({1, 2, 3, 4, 8, 1, 2, 3, 5, 8, 1, 2, 3}, 1), ElementsAre(5));     // the latest of equals
+    EXPECT_THAT(look_up({7, 1, 2, 3, 4, 8, 1, 2, 3, 5, 7, 1, 2, 3}, 1), ElementsAre(4));  // the longest
+}
+
+TEST(PromptLookup, SaysHowMuchWasSaidBefore) {
+    EXPECT_EQ(look_up_draft(std::vector<Token>{1, 2, 3, 4, 5, 9, 1, 2, 3}, 2).matched_tokens, 3u);
+    EXPECT_EQ(look_up_draft(std::vector<Token>{4, 3, 9, 3}, 2).matched_tokens, 1u);
+    EXPECT_EQ(look_up_draft(numbered(1, 9), 2).matched_tokens, 0u);
 }
 
 TEST(PromptLookup, GivesNothingWhereNothingRepeats) {
-    EXPECT_THAT(look_up({1, 2, 3, 4, 5, 6}, 3, 4), IsEmpty());
-    EXPECT_THAT(look_up({2, 3, 4, 2, 3}, 3, 4), IsEmpty());  // two are not three
-    EXPECT_THAT(look_up({2, 3, 4, 2, 3}, 2, 4), ElementsAre(4, 2, 3, 4));
-    EXPECT_THAT(look_up({}, 3, 4), IsEmpty());
-    EXPECT_THAT(look_up({5}, 1, 4), IsEmpty());
-    EXPECT_THAT(look_up({1, 2, 3, 1, 2, 3}, 3, 0), IsEmpty());
+    EXPECT_THAT(look_up({1, 2, 3, 4, 5, 6}, 4), IsEmpty());
+    EXPECT_THAT(look_up({}, 4), IsEmpty());
+    EXPECT_THAT(look_up({5}, 4), IsEmpty());
+    EXPECT_THAT(look_up({1, 2, 3, 1, 2, 3}, 0), IsEmpty());
 }
 
 TEST(PromptLookup, ALoopGoesOn) {
-    EXPECT_THAT(look_up({1, 7, 7, 7, 7}, 3, 5), ElementsAre(7, 7, 7, 7, 7));
-    EXPECT_THAT(look_up({1, 2, 3, 1, 2, 3, 1, 2, 3}, 3, 7), ElementsAre(1, 2, 3, 1, 2, 3, 1));
+    EXPECT_THAT(look_up({1, 7, 7, 7, 7}, 5), ElementsAre(7, 7, 7, 7, 7));
+    EXPECT_THAT(look_up({1, 2, 3, 1, 2, 3, 1, 2, 3}, 7), ElementsAre(1, 2, 3, 1, 2, 3, 1));
 }
 
 // ---- how many ------------------------------------------------------------------------------------------------------
 
+constexpr DraftBasis kBasis = DraftBasis::kModel;
+
 TEST(DraftPace, AsksForAsManyAsAPassTakesWhereTokensAreFree) {
     DraftPace pace;
-    EXPECT_EQ(pace.tokens(1, 100), 0u);  // what one token costs is not known yet
+    EXPECT_EQ(pace.tokens(kBasis, 1, 100), 0u);  // what one token costs is not known yet
     pace.note_pass(1, 1000);
-    EXPECT_EQ(pace.tokens(1, 100), DraftPace::kMostPassTokens - 1);
-    EXPECT_EQ(pace.tokens(1, 3), 3u);
-    EXPECT_EQ(pace.tokens(1, 0), 0u);
+    EXPECT_EQ(pace.tokens(kBasis, 1, 100), DraftPace::kMostPassTokens - 1);
+    EXPECT_EQ(pace.tokens(kBasis, 1, 3), 3u);
+    EXPECT_EQ(pace.tokens(kBasis, 1, 0), 0u);
     pace.note_pass(7, 1010);
-    EXPECT_EQ(pace.tokens(1, 100), DraftPace::kMostPassTokens - 1);
+    EXPECT_EQ(pace.tokens(kBasis, 1, 100), DraftPace::kMostPassTokens - 1);
 }
 
 TEST(DraftPace, SharesAPassAmongSequences) {
     DraftPace pace;
     for (const size_t sequences : {2, 3, 4}) pace.note_pass(sequences, 1000);
-    EXPECT_EQ(pace.tokens(2, 100), 2u);
-    EXPECT_EQ(pace.tokens(3, 100), 1u);
-    EXPECT_EQ(pace.tokens(4, 100), 0u);
-    EXPECT_EQ(pace.tokens(100, 100), 0u);
+    EXPECT_EQ(pace.tokens(kBasis, 2, 100), 2u);
+    EXPECT_EQ(pace.tokens(kBasis, 3, 100), 1u);
+    EXPECT_EQ(pace.tokens(kBasis, 4, 100), 0u);
+    EXPECT_EQ(pace.tokens(kBasis, 100, 100), 0u);
 }
 
 TEST(DraftPace, AsksForNoneWhereEveryTokenCostsAsMuchAndThenTriesAgain) {
     DraftPace pace;
     for (const size_t tokens : {1, 2, 4, 7}) pace.note_pass(tokens, static_cast<int64_t>(1000 * tokens));
     size_t passes = 0;
-    for (; pace.tokens(1, 100) == 0 && passes < 1000; ++passes) pace.note_pass(1, 1000);
+    for (; pace.tokens(kBasis, 1, 100) == 0 && passes < 1000; ++passes) pace.note_pass(1, 1000);
     EXPECT_GE(passes, 16u);
     EXPECT_LE(passes, 32u);
-    EXPECT_EQ(pace.tokens(1, 100), 1u);
+    EXPECT_EQ(pace.tokens(kBasis, 1, 100), 1u);
 }
 
 TEST(DraftPace, FindsTheLengthThatPays) {
@@ -84,17 +88,38 @@ TEST(DraftPace, FindsTheLengthThatPays) {
     pace.note_pass(1, 1000);
     pace.note_pass(4, 1100);
     pace.note_pass(7, 3000);  // computing has become what takes longest
-    EXPECT_EQ(pace.tokens(1, 100), 3u);
+    EXPECT_EQ(pace.tokens(kBasis, 1, 100), 3u);
 }
 
 TEST(DraftPace, WrongDraftsEndAndRightOnesComeBack) {
     DraftPace pace;
     pace.note_pass(1, 1000);
     pace.note_pass(7, 1500);
-    for (int i = 0; i < 100; ++i) pace.note_draft(6, 0);
-    EXPECT_EQ(pace.tokens(1, 100), 0u);
-    for (int i = 0; i < 100; ++i) pace.note_draft(6, 6);
-    EXPECT_EQ(pace.tokens(1, 100), 6u);
+    for (int i = 0; i < 100; ++i) pace.note_draft(kBasis, 6, 0);
+    EXPECT_EQ(pace.tokens(kBasis, 1, 100), 0u);
+    for (int i = 0; i < 100; ++i) pace.note_draft(kBasis, 6, 6);
+    EXPECT_EQ(pace.tokens(kBasis, 1, 100), 6u);
+}
+
+TEST(DraftPace, PoorGuessesAreMadeWhereTokensAreFreeAlone) {
+    DraftPace pace;
+    pace.note_pass(1, 1000);
+    pace.note_pass(7, 1000);
+    EXPECT_EQ(pace.tokens(basis_of_match(1), 1, 100), 6u);
+    for (int i = 0; i < 20; ++i) pace.note_pass(7, 3000);
+    EXPECT_EQ(pace.tokens(basis_of_match(1), 1, 100), 0u);
+    EXPECT_GT(pace.tokens(basis_of_match(9), 1, 100), 0u);
+}
+
+TEST(DraftPace, EachBasisHasARecordOfItsOwn) {
+    DraftPace pace;
+    pace.note_pass(1, 1000);
+    pace.note_pass(7, 2000);
+    for (int i = 0; i < 100; ++i) pace.note_draft(basis_of_match(5), 6, 0);
+    EXPECT_EQ(basis_of_match(5), basis_of_match(7));
+    EXPECT_LT(pace.share_right(basis_of_match(5)), 0.1);
+    EXPECT_EQ(pace.tokens(basis_of_match(7), 1, 100), 0u);
+    EXPECT_GT(pace.tokens(basis_of_match(8), 1, 100), 0u);
 }
 
 // ---- one session ---------------------------------------------------------------------------------------------------
