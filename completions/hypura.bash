@@ -30,7 +30,7 @@ _hypura() {
         serve) options="--models --host --parallel --queue --ctx --keep-alive --max-loaded --origins --api-key --prefixes
                       --ping --ram --weights --mode --kv --batch --threads --io --device --vram --gpu-layers --rpc
                       --list-devices --draft --help" ;;
-        verify) options="$engine --tokens --seed --json" ;;
+        verify) options="$engine --draft --tokens --seed --json" ;;
         logits) options="$engine --tokens --out" ;;
         bench) options="$engine --limit --prompts --tokens --warm-up --depth --rounds --peers --cache --ceiling-seconds --no-floor --quick
                         --json --plot" ;;

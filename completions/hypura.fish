@@ -65,7 +65,7 @@ complete -c hypura -n $run -x -s p -l prompt -d 'the question'
 complete -c hypura -n $run -r -s f -l file -d 'file with the question'
 complete -c hypura -n $run -s i -l interactive -d chat
 complete -c hypura -n $run -x -s n -l max-tokens -d 'most tokens an answer'
-complete -c hypura -n $run -r -l draft -a 'auto none lookup' -d 'guess next tokens, or a small model that does'
+complete -c hypura -n '__fish_seen_subcommand_from run verify' -r -l draft -a 'auto none lookup' -d 'guess next tokens, or a small model that does'
 complete -c hypura -n $run -x -l system -d 'system message'
 complete -c hypura -n $run -x -l stop -d 'text that ends the answer'
 complete -c hypura -n $run -l raw -d 'without the chat template'

@@ -73,7 +73,7 @@ _hypura() {
             '--keep-alive[how long an idle model stays]:duration:' '--max-loaded[models at once]:number:' \
             '--origins[further origins of browsers]:origins:' '--api-key[key to ask for]:key:' \
             '--prefixes[folder of saved prefixes]:folder:_files -/' '--ping[seconds of silence]:seconds:' ;;
-        verify) _arguments $engine '--tokens[single-token passes]:tokens:' '--seed[seed]:number:' '--json[print JSON]' ;;
+        verify) _arguments $engine $draft '--tokens[single-token passes]:tokens:' '--seed[seed]:number:' '--json[print JSON]' ;;
         logits) _arguments $engine '--tokens[token numbers]:list:' '--out[file to write]:file:_files' ;;
         bench) _arguments $engine '--limit[memory limit of each program]:size:' '--prompts[prompt lengths]:list:' \
             '--tokens[tokens measured]:number:' '--warm-up[tokens before them]:number:' '--depth[prompt before those]:number:' \

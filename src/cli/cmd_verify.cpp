@@ -42,6 +42,7 @@ void add_verify(CLI::App& app, CommandContext& context) {
     auto flags = std::make_shared<VerifyFlags>();
     CLI::App* command = app.add_subcommand("verify", "Compare streaming with plain libllama, bit for bit");
     add_engine_flags(*command, flags->engine, context.environment);
+    add_draft_flag(*command, flags->engine);
     command->add_option("--tokens", flags->tokens, "single-token passes after the prompt");
     command->add_option("--seed", flags->seed, "of the random tokens");
     command->add_flag("--json", flags->json, "print JSON");

@@ -53,7 +53,7 @@ void add_engine_flags(CLI::App& command, EngineFlags& flags, const Environment& 
 // The same without the model and its context: for serve, which has several.
 void add_memory_flags(CLI::App& command, EngineFlags& flags, const Environment& environment);
 
-// For commands that generate text.
+// For commands that generate text, or check what does.
 void add_draft_flag(CLI::App& command, EngineFlags& flags);
 
 // --kv: a type, or "auto", which allows all of them.

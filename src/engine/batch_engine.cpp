@@ -102,6 +102,7 @@ private:
     void draft(std::span<const Share> pass);
     size_t room_for_draft(const Sequence& sequence, size_t sequences) const;
     void requeue_youngest();
+    static Rounding rounding_of(std::span<const Share> pass);
     void evaluate(std::span<const Share> pass);
     bool pass_may_begin(std::span<const Share> pass);
     void pass_has_ended();
@@ -429,6 +430,12 @@ void LlamaBatch::requeue_youngest() {
     waiting_.push_front(std::move(youngest));
 }
 
+// One that is alone gets what it gets without drafts; several round together with or without.
+Rounding LlamaBatch::rounding_of(std::span<const Share> pass) {
+    const bool drafted_alone = pass.size() == 1 && !pass.front().sequence->draft.tokens.empty();
+    return drafted_alone ? Rounding::kOneByOne : Rounding::kTogether;
+}
+
 void LlamaBatch::evaluate(std::span<const Share> pass) {
     const bool embeddings = pass.front().sequence->embeds();
     if (!pass_may_begin(pass)) return;
@@ -437,7 +444,7 @@ void LlamaBatch::evaluate(std::span<const Share> pass) {
     const Pass kind = llama_model_has_encoder(runtime_.model.get()) ? Pass::kEncode : Pass::kDecode;
     const std::vector<PassToken> tokens = tokens_of(pass);
     const int64_t begin_us = now_us();
-    const Status ran = run_pass(runtime_, kind, tokens);
+    const Status ran = run_pass(runtime_, kind, tokens, rounding_of(pass));
     if (runtime_.drafting != nullptr && only_generates(pass))
         runtime_.drafting->note_pass(tokens.size(), now_us() - begin_us);
     pass_has_ended();

@@ -19,7 +19,7 @@ DraftBasis basis_of_match(size_t matched_tokens);  // at least one
 class DraftPace {
 public:
     // A pass with drafts. Up to seven rows libggml's products give the bits that they give one by one; from eight on
-    // it takes other kernels (DraftTest compares all logits).
+    // it takes other kernels (`hypura verify` compares all logits).
     static constexpr size_t kMostPassTokens = 7;
 
     // Tokens to draft for a sequence in a pass that has one token of each of `sequences`, at most `most`.

@@ -395,16 +395,19 @@ Status LlamaEngine::open_draft_model(const EngineOptions& options) {
 Status LlamaEngine::decide_drafts(const EngineOptions& options) {
     Report& report = runtime_.report;
     report.drafts = "none";
+    const llama_model* const model = runtime_.model.get();
+    const bool one_after_another =
+        history_can_be_cut(*model) && !llama_model_has_encoder(model) && !llama_model_is_diffusion(model);
+    report.can_draft = report.mode == Mode::kStream && runtime_.devices.empty() && one_after_another;
+    if (options.drafts == DraftKind::kNone) return {};
     // Experts that a wrong guess names are read for nothing; a dense model's bytes do not depend on it.
     const bool reads_no_more = report.scanned_bytes > 0 && runtime_.shape.experts == 0;
-    if (options.drafts == DraftKind::kNone || (options.drafts == DraftKind::kAuto && !reads_no_more)) return {};
-    if (!history_can_be_cut(*runtime_.model) || llama_model_has_encoder(runtime_.model.get())) {
-        if (options.drafts == DraftKind::kAuto) return {};
-        return fail(
-            ErrorCode::kUnsupportedModel,
-            "{}: this architecture cannot go back in its history, so drafts cannot be checked; use --draft none",
-            runtime_.file.parts[0].path);
-    }
+    if (options.drafts == DraftKind::kAuto && !(report.can_draft && reads_no_more)) return {};
+    if (!report.can_draft)
+        return fail(ErrorCode::kUnsupportedModel,
+                    "{}: drafts are for models that stream on the processor{}; use --draft auto",
+                    runtime_.file.parts[0].path,
+                    one_after_another ? "" : " and say one token after another, which this architecture does not");
     report.drafts = draft_model_ ? options.draft_model_path : "lookup";
     runtime_.drafting = std::make_unique<Drafting>(std::move(draft_model_));
     return {};

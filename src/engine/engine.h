@@ -81,7 +81,7 @@ struct EngineOptions {
     std::string profile_file;  // saved rates of this machine (placement/machine.h); empty, or none there: assumed ones
     // That the KV cache may have. Any but f16 changes results, so auto uses them only where somebody allowed it.
     std::vector<placement::CacheType> cache_types = {placement::CacheType::kF16};
-    // Of Session's generate() and of a BatchEngine. Architectures that cannot go back in their history have none.
+    // Of Session's generate() and of a BatchEngine; kLookup and kModel fail where Report::can_draft would be false.
     DraftKind drafts = DraftKind::kAuto;
     std::string draft_model_path;  // kModel: in memory as a whole, within ram_bytes
     bool smallest_pool = false;    // kStream: the least memory that works, whatever the budgets say
@@ -126,6 +126,7 @@ struct Report {
     storage::ReadCounters row_reads;  // of the above, those of embeddings' rows
     storage::ReadCounters load_reads;
 
+    bool can_draft = false;        // streams on the processor, says one token after another, and can go back
     std::string drafts;            // where they come from: "none", "lookup" or the model's path
     uint64_t drafted_tokens = 0;   // checked beside a token that was certain
     uint64_t accepted_tokens = 0;  // of these, what the model said as well
@@ -148,7 +149,12 @@ struct Report {
     std::vector<uint64_t> evictions_by_layer;
 };
 
-enum class LogitsWanted { kLast, kAll };  // kAll: in passes of at most as many tokens as 32 MiB of logits hold
+enum class LogitsWanted {
+    kLast,
+    kAll,       // in passes of at most as many tokens as 32 MiB of logits hold
+    kOneByOne,  // all, and each has the bits that a pass of its own would give: one pass where Report::can_draft, for
+                // at most DraftPace::kMostPassTokens; elsewhere a pass a token
+};
 
 class Session {
 public:

@@ -135,7 +135,7 @@ Status Answer::evaluate_next() {
     std::vector<Token> tokens{text_.back()};
     tokens.append_range(draft_.tokens);
     const int64_t begin_us = now_us();
-    const Status status = session_.evaluate(tokens, LogitsWanted::kAll);
+    const Status status = session_.evaluate(tokens, LogitsWanted::kOneByOne);
     if (drafting_ != nullptr) drafting_->note_pass(tokens.size(), now_us() - begin_us);
     if (!was_cancelled(status)) return status;
     end(StopReason::kCancelled);

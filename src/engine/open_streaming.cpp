@@ -364,6 +364,8 @@ Status open_streaming(Runtime& runtime, const EngineOptions& options) {
                                          *runtime.reader, static_cast<uint32_t>(llama_n_threads(runtime.context.get())),
                                          banks, slot_memory(runtime, banks)));
     if (plan.rows_streamed) HYPURA_TRY(stream_rows(runtime, options, candidate.layout));
+    HYPURA_ASSIGN(runtime.attention_rows,
+                  AttentionRows::create(static_cast<uint32_t>(llama_n_threads(runtime.context.get()))));
     runtime.eval.observer = runtime.streamer.get();
     describe(runtime, candidate, plan);
     return {};

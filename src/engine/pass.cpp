@@ -51,6 +51,29 @@ Status run_guarded(Runtime& runtime, Pass pass, std::span<const PassToken> token
     }
 }
 
+// The rows of a pass are attended to one by one while this lives.
+class OneByOne {
+public:
+    explicit OneByOne(Runtime& runtime) : runtime_(runtime) {
+        runtime_.attention_rows->begin_pass(*runtime_.streamer);
+        runtime_.eval.observer = runtime_.attention_rows.get();
+    }
+    Status end() { return runtime_.attention_rows->end_pass(); }
+    ~OneByOne() { runtime_.eval.observer = runtime_.streamer.get(); }
+    OneByOne(const OneByOne&) = delete;
+    OneByOne& operator=(const OneByOne&) = delete;
+
+private:
+    Runtime& runtime_;
+};
+
+Status run_one_by_one(Runtime& runtime, Pass pass, std::span<const PassToken> tokens) {
+    OneByOne rows(runtime);
+    Status ran = run_guarded(runtime, pass, tokens);
+    HYPURA_TRY(rows.end());
+    return ran;
+}
+
 // What was read from a file that somebody wrote to meanwhile is not this model: nobody may see what was computed with
 // it. Weights that are all in memory do not care.
 Status check_files(const Runtime& runtime) {
@@ -72,10 +95,11 @@ int run_batch(Runtime& runtime, Pass pass, std::span<const PassToken> tokens) {
     return pass == Pass::kDecode ? llama_decode(context, batch.get()) : llama_encode(context, batch.get());
 }
 
-Status run_pass(Runtime& runtime, Pass pass, std::span<const PassToken> tokens) {
+Status run_pass(Runtime& runtime, Pass pass, std::span<const PassToken> tokens, Rounding rounding) {
     WeightStreamer* const streamer = runtime.streamer.get();
     if (streamer != nullptr) streamer->begin_pass(static_cast<uint32_t>(tokens.size()));
-    Status ran = run_guarded(runtime, pass, tokens);
+    const bool one_by_one = rounding == Rounding::kOneByOne && tokens.size() > 1 && runtime.attention_rows != nullptr;
+    Status ran = one_by_one ? run_one_by_one(runtime, pass, tokens) : run_guarded(runtime, pass, tokens);
     if (streamer != nullptr) HYPURA_TRY(streamer->end_pass());
     HYPURA_TRY(ran);
     return check_files(runtime);

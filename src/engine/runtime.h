@@ -2,6 +2,7 @@
 // folder.
 #pragma once
 
+#include "engine/attention_rows.h"
 #include "engine/batch_staging.h"
 #include "engine/device_bank.h"
 #include "engine/device_stream.h"
@@ -46,6 +47,7 @@ struct Runtime {
     std::vector<std::unique_ptr<BatchStaging>> stagings;        // of devices that have room for them
     std::unique_ptr<storage::BlockReader> reader;
     std::unique_ptr<WeightStreamer> streamer;
+    std::unique_ptr<AttentionRows> attention_rows;  // kStream only
 
     std::unique_ptr<Drafting> drafting;  // null: nothing is drafted
 };

@@ -35,7 +35,7 @@ public:
 private:
     Status check_vocabulary(std::span<const Token> tokens) const;
     Status start_with_encoder(std::span<const Token> tokens);
-    Status evaluate_pass(Pass pass, std::span<const Token> tokens, bool all_logits);
+    Status evaluate_pass(Pass pass, std::span<const Token> tokens, LogitsWanted wanted);
     void keep_rows(size_t first_row, size_t end_row);
     const float* row(size_t index) const;
 
@@ -60,11 +60,12 @@ Status LlamaSession::evaluate(std::span<const Token> tokens, LogitsWanted wanted
         if (!started) clear();
         return started;
     }
-    const uint32_t most_rows = wanted == LogitsWanted::kAll ? runtime_.most_outputs : UINT32_MAX;
-    const size_t most = std::min(runtime_.report.batch_tokens, most_rows);
+    const uint32_t most_rows = wanted == LogitsWanted::kLast ? UINT32_MAX : runtime_.most_outputs;
+    const bool apart = wanted == LogitsWanted::kOneByOne && !runtime_.report.can_draft;
+    const size_t most = apart ? 1 : std::min(runtime_.report.batch_tokens, most_rows);
     for (size_t done = 0; done < tokens.size();) {
         const auto batch = tokens.subspan(done, std::min(most, tokens.size() - done));
-        Status evaluated = evaluate_pass(Pass::kDecode, batch, wanted == LogitsWanted::kAll);
+        Status evaluated = evaluate_pass(Pass::kDecode, batch, wanted);
         done += batch.size();
         if (evaluated && progress && !progress(done)) evaluated = fail(ErrorCode::kCancelled, "cancelled");
         if (evaluated) continue;
@@ -89,16 +90,18 @@ Status LlamaSession::start_with_encoder(std::span<const Token> tokens) {
         return fail(ErrorCode::kInvalidArgument,
                     "{} tokens in one go exceed --batch {}, and an encoder cannot take them in parts", tokens.size(),
                     runtime_.report.batch_tokens);
-    HYPURA_TRY(evaluate_pass(Pass::kEncode, tokens, true));
+    HYPURA_TRY(evaluate_pass(Pass::kEncode, tokens, LogitsWanted::kAll));
     position_ = 0;
     if (!llama_model_has_decoder(runtime_.model.get())) return {};
     rows_.clear();
     const Token start = std::max(0, llama_model_decoder_start_token(runtime_.model.get()));
-    return evaluate_pass(Pass::kDecode, std::span(&start, 1), true);
+    return evaluate_pass(Pass::kDecode, std::span(&start, 1), LogitsWanted::kAll);
 }
 
-Status LlamaSession::evaluate_pass(Pass pass, std::span<const Token> tokens, bool all_logits) {
-    HYPURA_TRY(run_pass(runtime_, pass, pass_of(tokens, position_, all_logits)));
+Status LlamaSession::evaluate_pass(Pass pass, std::span<const Token> tokens, LogitsWanted wanted) {
+    const bool all_logits = wanted != LogitsWanted::kLast;
+    const Rounding rounding = wanted == LogitsWanted::kOneByOne ? Rounding::kOneByOne : Rounding::kTogether;
+    HYPURA_TRY(run_pass(runtime_, pass, pass_of(tokens, position_, all_logits), rounding));
     position_ += static_cast<uint32_t>(tokens.size());
     const bool decoder_follows = pass == Pass::kEncode && llama_model_has_decoder(runtime_.model.get());
     if (decoder_follows) return {};

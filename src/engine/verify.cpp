@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/output_file.h"
+#include "engine/draft_pace.h"
 
 #include <algorithm>
 #include <cmath>
@@ -29,8 +30,8 @@ Step random_step(size_t tokens, LogitsWanted logits, uint32_t vocabulary, std::m
 }
 
 // A long prompt in one pass, if passes may be long (all of its logits would be asked for in short ones); a short one,
-// single tokens, small batches.
-Steps make_steps(const VerifyOptions& wanted, uint32_t vocabulary, uint32_t batch_tokens) {
+// single tokens, small batches, and passes as drafts make them, which plain libllama computes token by token.
+Steps make_steps(const VerifyOptions& wanted, uint32_t vocabulary, uint32_t batch_tokens, bool drafts) {
     std::mt19937 random(wanted.seed);
     std::vector<size_t> lengths = {8, 1, 1, 3, 13};
     lengths.insert(lengths.end(), std::min(wanted.decode_tokens, kMostDecodeTokens), 1);
@@ -39,6 +40,8 @@ Steps make_steps(const VerifyOptions& wanted, uint32_t vocabulary, uint32_t batc
         steps.push_back(
             random_step(std::min(batch_tokens, kLongPromptTokens), LogitsWanted::kLast, vocabulary, random));
     for (const size_t length : lengths) steps.push_back(random_step(length, LogitsWanted::kAll, vocabulary, random));
+    for (const size_t length : {size_t{2}, DraftPace::kMostPassTokens})
+        if (drafts) steps.push_back(random_step(length, LogitsWanted::kOneByOne, vocabulary, random));
     return steps;
 }
 
@@ -47,7 +50,7 @@ Result<std::vector<float>> run_steps(Engine& engine, const Steps& steps) {
     std::vector<float> all;
     for (const Step& step : steps) {
         HYPURA_TRY(session->evaluate(step.tokens, step.logits));
-        const size_t rows = step.logits == LogitsWanted::kAll ? step.tokens.size() : 1;
+        const size_t rows = step.logits == LogitsWanted::kLast ? 1 : step.tokens.size();
         for (size_t row = 0; row < rows; ++row) {
             const std::span<const float> logits = session->logits(row);
             all.insert(all.end(), logits.begin(), logits.end());
@@ -61,6 +64,7 @@ EngineOptions reference_options(EngineOptions options, uint32_t batch_tokens) {
     options.plain_reference = true;
     options.batch_tokens = batch_tokens;
     options.fault = {};
+    options.drafts = DraftKind::kNone;
     return options;
 }
 
@@ -97,7 +101,8 @@ Result<VerifyRun> verify_budget(const EngineOptions& options, std::string budget
     std::vector<float> streamed;
     {
         HYPURA_ASSIGN(const auto engine, Engine::open(options));
-        steps = make_steps(wanted, engine->vocabulary_tokens(), engine->report().batch_tokens);
+        steps = make_steps(wanted, engine->vocabulary_tokens(), engine->report().batch_tokens,
+                           engine->report().drafts != "none");
         HYPURA_ASSIGN(streamed, run_steps(*engine, steps));
         run.report = engine->report();
         run.slot_bytes = run.report.slot_bytes;

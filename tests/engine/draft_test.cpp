@@ -283,30 +283,66 @@ TEST(Drafts, ADenseModelReadsLessForTheSameText) {
 }
 
 // What drafts rest on: a few tokens in one pass give the bits that they give one by one.
-TEST(Drafts, AFewTokensInOnePassRoundAsOne) {
-    for (const char* quantization : {"q4_K", "q5_K", "q6_K", "q8_0", "q4_0", "mxfp4", "f16"}) {
-        SCOPED_TRACE(quantization);
-        const hypura::test::TempDir dir;
-        const auto engine = Engine::open(dense_options(write_dense(dir, quantization), DraftKind::kNone)).value();
-        const auto session = engine->new_session().value();
-        const std::vector<Token> tokens = numbered(300, 2 + DraftPace::kMostPassTokens);
-        const std::span<const Token> behind = std::span(tokens).subspan(2);
-        std::vector<float> one_by_one;
-        ASSERT_TRUE(session->evaluate(std::span(tokens).first(2), LogitsWanted::kLast));
-        for (const Token token : behind) {
-            ASSERT_TRUE(session->evaluate(std::span(&token, 1), LogitsWanted::kLast));
-            one_by_one.append_range(session->logits(0));
-        }
-        for (size_t size = 2; size <= behind.size(); ++size) {
-            ASSERT_TRUE(session->rewind(2));
-            ASSERT_TRUE(session->evaluate(behind.first(size), LogitsWanted::kAll));
-            for (size_t row = 0; row < size; ++row) {
-                const auto logits = session->logits(row);
-                EXPECT_EQ(std::memcmp(logits.data(), one_by_one.data() + row * logits.size(), logits.size_bytes()), 0)
-                    << "row " << row << " of " << size;
-            }
+void expect_same_bits_in_one_pass(const EngineOptions& options, uint32_t history_tokens) {
+    const auto engine = Engine::open(options).value();
+    const auto session = engine->new_session().value();
+    const std::vector<Token> behind = numbered(300, DraftPace::kMostPassTokens);
+    std::vector<Token> history(history_tokens);
+    for (size_t i = 0; i < history.size(); ++i) history[i] = static_cast<Token>(i * 7 % 500);
+    std::vector<float> one_by_one;
+    ASSERT_TRUE(session->evaluate(history, LogitsWanted::kLast));
+    for (const Token token : behind) {
+        ASSERT_TRUE(session->evaluate(std::span(&token, 1), LogitsWanted::kLast));
+        one_by_one.append_range(session->logits(0));
+    }
+    for (size_t size = 2; size <= behind.size(); ++size) {
+        ASSERT_TRUE(session->rewind(history_tokens));
+        ASSERT_TRUE(session->evaluate(std::span(behind).first(size), LogitsWanted::kOneByOne));
+        for (size_t row = 0; row < size; ++row) {
+            const auto logits = session->logits(row);
+            EXPECT_EQ(std::memcmp(logits.data(), one_by_one.data() + row * logits.size(), logits.size_bytes()), 0)
+                << "row " << row << " of " << size;
         }
     }
+}
+
+// Behind 508 and 1021 tokens the cells of later rows cross one of libllama's steps.
+TEST(Drafts, AFewTokensInOnePassRoundAsOne) {
+    const auto check = [](const char* quantization, uint32_t threads, uint32_t history_tokens) {
+        SCOPED_TRACE(testing::Message() << quantization << ", " << threads << " threads behind " << history_tokens);
+        const hypura::test::TempDir dir;
+        EngineOptions options = dense_options(write_dense(dir, quantization), DraftKind::kNone);
+        options.context_tokens = 2048;
+        options.threads = threads;
+        expect_same_bits_in_one_pass(options, history_tokens);
+    };
+    for (const char* quantization : {"q5_K", "q6_K", "q8_0", "q4_0", "mxfp4", "f16"}) check(quantization, 2, 700);
+    for (const uint32_t threads : {1, 2, 3})
+        for (const uint32_t history_tokens : {2, 508, 1021}) check("q4_K", threads, history_tokens);
+}
+
+TEST(Drafts, AFewTokensInOnePassRoundAsOneWithASmallCache) {
+    const hypura::test::TempDir dir;
+    EngineOptions options = dense_options(write_dense(dir, "q4_K"), DraftKind::kNone);
+    options.context_tokens = 2048;
+    options.threads = 2;
+    for (const placement::CacheType type : {placement::CacheType::kQ8_0, placement::CacheType::kQ4_0}) {
+        SCOPED_TRACE(placement::to_string(type));
+        options.cache_types = {type};
+        expect_same_bits_in_one_pass(options, 700);
+    }
+}
+
+TEST(Drafts, WhereTheyCannotBeExactTheyAreRefused) {
+    const hypura::test::TempDir dir;
+    EngineOptions options = drafting_options(DraftKind::kLookup);
+    options.model_path = write_dense(dir, "q4_K");
+    options.mode = Mode::kMmap;
+    options.weights_bytes = 0;
+    const auto engine = Engine::open(options);
+    ASSERT_FALSE(engine);
+    EXPECT_EQ(engine.error().code, ErrorCode::kUnsupportedModel);
+    EXPECT_THAT(engine.error().message, HasSubstr("stream on the processor"));
 }
 
 TEST(Drafts, AutoLeavesMixturesAndModelsInMemoryAlone) {
