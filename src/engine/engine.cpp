@@ -380,7 +380,9 @@ Status LlamaEngine::weigh_draft_model(const EngineOptions& options) {
         options.context_tokens > 0 ? options.context_tokens : default_context_tokens(runtime_.shape);
     draft_bytes_ = file.tensor_bytes +
                    placement::cache_size_bytes(placement::model_demand(file), context, placement::CacheType::kF16);
-    return {};
+    if (draft_bytes_ < options.ram_bytes) return {};
+    return fail(ErrorCode::kBudgetTooSmall, "{}: as a model for drafts it takes {} of --ram {}; name a smaller one",
+                options.draft_model_path, format_bytes(draft_bytes_), format_bytes(options.ram_bytes));
 }
 
 // Before the model itself: what the process holds then is taken off the budget for weights.

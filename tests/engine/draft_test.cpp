@@ -333,6 +333,17 @@ TEST(Drafts, AFewTokensInOnePassRoundAsOneWithASmallCache) {
     }
 }
 
+TEST(Drafts, AModelLargerThanTheBudgetIsRefused) {
+    EngineOptions options = drafting_options(DraftKind::kModel);
+    options.draft_model_path = HYPURA_DEMO_MODEL;
+    options.weights_bytes = 0;
+    options.ram_bytes = 16u << 20;
+    const auto engine = Engine::open(options);
+    ASSERT_FALSE(engine);
+    EXPECT_EQ(engine.error().code, ErrorCode::kBudgetTooSmall);
+    EXPECT_THAT(engine.error().message, HasSubstr("name a smaller one"));
+}
+
 TEST(Drafts, WhereTheyCannotBeExactTheyAreRefused) {
     const hypura::test::TempDir dir;
     EngineOptions options = drafting_options(DraftKind::kLookup);
