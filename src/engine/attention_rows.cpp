@@ -75,8 +75,8 @@ ggml_tensor* attention_of_row(ggml_context* context, const ggml_tensor* node, in
 
 // One sequence's rows in the host's memory, as attention_of_row() takes them.
 bool is_ours(const ggml_tensor* node) {
-    return node->op == GGML_OP_FLASH_ATTN_EXT && node->ne[2] > 1 && node->ne[3] == 1 && is_on_host(node) &&
-           (node->src[3] == nullptr || node->src[3]->type == GGML_TYPE_F16);
+    return node->op == GGML_OP_FLASH_ATTN_EXT && (node->flags & GGML_TENSOR_FLAG_COMPUTE) != 0 && node->ne[2] > 1 &&
+           node->ne[3] == 1 && is_on_host(node) && (node->src[3] == nullptr || node->src[3]->type == GGML_TYPE_F16);
 }
 
 }  // namespace

@@ -445,7 +445,7 @@ void LlamaBatch::evaluate(std::span<const Share> pass) {
     const std::vector<PassToken> tokens = tokens_of(pass);
     const int64_t begin_us = now_us();
     const Status ran = run_pass(runtime_, kind, tokens, rounding_of(pass));
-    if (runtime_.drafting != nullptr && only_generates(pass))
+    if (runtime_.drafting != nullptr && ran && only_generates(pass))
         runtime_.drafting->note_pass(tokens.size(), now_us() - begin_us);
     pass_has_ended();
     ++counters_.passes;

@@ -10,19 +10,22 @@ namespace {
 
 constexpr float kLeastProbability = 0.4F;  // of a token that is worth checking
 
-const std::vector<std::string>* vocabulary_of(const gguf::ModelFile& file) {
+std::span<const std::string> vocabulary_of(const gguf::ModelFile& file) {
     const auto found = file.metadata.find("tokenizer.ggml.tokens");
-    return found == file.metadata.end() ? nullptr : std::get_if<std::vector<std::string>>(&found->second);
+    const auto* const tokens =
+        found == file.metadata.end() ? nullptr : std::get_if<std::vector<std::string>>(&found->second);
+    return tokens == nullptr ? std::span<const std::string>() : std::span(*tokens);
 }
 
-// Models of one family pad their vocabularies to different sizes; what both have must be the same.
-bool share_vocabulary(const gguf::ModelFile& a, const gguf::ModelFile& b) {
-    const auto *tokens_a = vocabulary_of(a), *tokens_b = vocabulary_of(b);
-    if (tokens_a == nullptr || tokens_b == nullptr) return false;
-    const size_t common = std::min(tokens_a->size(), tokens_b->size());
-    const size_t larger = std::max(tokens_a->size(), tokens_b->size());
-    return larger - common <= larger / 100 &&
-           std::equal(tokens_a->begin(), tokens_a->begin() + common, tokens_b->begin());
+// How many tokens two models have in common: models of one family pad their vocabularies to different sizes. 0: their
+// tokens are not the same.
+size_t common_vocabulary(const gguf::ModelFile& a, const gguf::ModelFile& b) {
+    const auto tokens_a = vocabulary_of(a), tokens_b = vocabulary_of(b);
+    const size_t common = std::min(tokens_a.size(), tokens_b.size());
+    const size_t larger = std::max(tokens_a.size(), tokens_b.size());
+    const bool same =
+        larger - common <= larger / 100 && std::ranges::equal(tokens_a.first(common), tokens_b.first(common));
+    return same ? common : 0;
 }
 
 }  // namespace
@@ -34,23 +37,25 @@ Result<std::unique_ptr<DraftModel>> DraftModel::open(const std::string& path, co
                                              .context_tokens = context_tokens,
                                              .threads = threads,
                                              .devices = {"none"}}));
-    if (!share_vocabulary(engine->file(), target))
+    const size_t common_tokens = common_vocabulary(engine->file(), target);
+    if (common_tokens == 0)
         return fail(ErrorCode::kUnsupportedModel,
                     "{}: its tokens are not those of {}, so it cannot draft for it; name a smaller model of the same "
                     "family",
                     path, target.parts[0].path);
-    std::unique_ptr<DraftModel> model(new DraftModel(std::move(engine)));
+    std::unique_ptr<DraftModel> model(new DraftModel(std::move(engine), static_cast<Token>(common_tokens)));
     HYPURA_ASSIGN(model->session_, model->engine_->new_session());
     return model;
 }
 
 Result<std::vector<Token>> DraftModel::draft(std::span<const Token> text, size_t most) {
     std::vector<Token> tokens;
-    if (text.size() + most > session_->context_tokens()) return tokens;
+    const auto is_common = [&](Token token) { return token < common_tokens_; };
+    if (text.size() + most > session_->context_tokens() || !std::ranges::all_of(text, is_common)) return tokens;
     HYPURA_TRY(read(text));
     while (tokens.size() < most) {
         const TokenLogprob likeliest = top_logprobs(session_->logits(0), 1).front();
-        if (likeliest.logprob < std::log(kLeastProbability)) break;
+        if (likeliest.logprob < std::log(kLeastProbability) || !is_common(likeliest.token)) break;
         tokens.push_back(likeliest.token);
         if (tokens.size() < most) HYPURA_TRY(evaluate(std::span(tokens).last(1)));
     }

@@ -81,6 +81,10 @@ uint32_t default_context_tokens(const gguf::ModelShape& shape) {
     return static_cast<uint32_t>(shape.context_train == 0 ? kMost : std::min(shape.context_train, kMost));
 }
 
+bool asks_for_drafts(const EngineOptions& options) {
+    return options.drafts == DraftKind::kLookup || options.drafts == DraftKind::kModel;
+}
+
 class LlamaEngine final : public Engine {
 public:
     Status open(const EngineOptions& options);
@@ -134,6 +138,10 @@ private:
     void decide_pass_size(EngineOptions& options, const placement::ModelDemand& demand,
                           placement::DeviceRequest request);
     void glance_at_upload_rate();
+    uint32_t wanted_context_tokens(const EngineOptions& options) const {
+        return options.context_tokens > 0 ? options.context_tokens : default_context_tokens(runtime_.shape);
+    }
+    Status check_drafts(const EngineOptions& options) const;
     Status weigh_draft_model(const EngineOptions& options);
     Status open_draft_model(const EngineOptions& options);
     Status decide_drafts(const EngineOptions& options);
@@ -165,6 +173,7 @@ Status LlamaEngine::open(const EngineOptions& requested) {
     HYPURA_TRY(weigh_draft_model(options));
     HYPURA_TRY(decide_plan(options));
     HYPURA_TRY(decide_devices(options));
+    HYPURA_TRY(check_drafts(options));
     HYPURA_TRY(open_draft_model(options));
     HYPURA_TRY(runtime_.report.mode == Mode::kStream ? open_streaming(runtime_, options)
                                                      : open_plain(runtime_, options));
@@ -237,11 +246,10 @@ Status LlamaEngine::decide_plan(EngineOptions& options) {
 
 // What devices are asked to hold, but for their room and whether experts go along.
 placement::DeviceRequest LlamaEngine::device_request(const EngineOptions& options) const {
-    return {
-        .gpu_layers = options.gpu_layers,
-        .context_tokens = options.context_tokens > 0 ? options.context_tokens : default_context_tokens(runtime_.shape),
-        .batch_tokens = options.batch_tokens,
-        .cache_type = options.cache_types.front()};
+    return {.gpu_layers = options.gpu_layers,
+            .context_tokens = wanted_context_tokens(options),
+            .batch_tokens = options.batch_tokens,
+            .cache_type = options.cache_types.front()};
 }
 
 // Those that were named, all of them; else as many cards as make a token fastest. Other machines are always named.
@@ -376,8 +384,7 @@ void LlamaEngine::take_device_mode(Mode mode, bool fits_whole) {
 Status LlamaEngine::weigh_draft_model(const EngineOptions& options) {
     if (options.drafts != DraftKind::kModel) return {};
     HYPURA_ASSIGN(const gguf::ModelFile file, gguf::open_model(options.draft_model_path));
-    const uint32_t context =
-        options.context_tokens > 0 ? options.context_tokens : default_context_tokens(runtime_.shape);
+    const uint32_t context = wanted_context_tokens(options);
     draft_bytes_ = file.tensor_bytes +
                    placement::cache_size_bytes(placement::model_demand(file), context, placement::CacheType::kF16);
     if (draft_bytes_ < options.ram_bytes) return {};
@@ -388,10 +395,17 @@ Status LlamaEngine::weigh_draft_model(const EngineOptions& options) {
 // Before the model itself: what the process holds then is taken off the budget for weights.
 Status LlamaEngine::open_draft_model(const EngineOptions& options) {
     if (options.drafts != DraftKind::kModel) return {};
-    const uint32_t context =
-        options.context_tokens > 0 ? options.context_tokens : default_context_tokens(runtime_.shape);
+    const uint32_t context = wanted_context_tokens(options);
     HYPURA_ASSIGN(draft_model_, DraftModel::open(options.draft_model_path, runtime_.file, context, options.threads));
     return {};
+}
+
+// Before anything is loaded.
+Status LlamaEngine::check_drafts(const EngineOptions& options) const {
+    if (!asks_for_drafts(options) || (runtime_.report.mode == Mode::kStream && runtime_.devices.empty())) return {};
+    return fail(ErrorCode::kUnsupportedModel,
+                "{}: drafts are for models that stream on the processor; use --draft auto",
+                runtime_.file.parts[0].path);
 }
 
 Status LlamaEngine::decide_drafts(const EngineOptions& options) {
@@ -400,16 +414,16 @@ Status LlamaEngine::decide_drafts(const EngineOptions& options) {
     const llama_model* const model = runtime_.model.get();
     const bool one_after_another =
         history_can_be_cut(*model) && !llama_model_has_encoder(model) && !llama_model_is_diffusion(model);
+    if (!one_after_another && asks_for_drafts(options))
+        return fail(ErrorCode::kUnsupportedModel,
+                    "{}: this architecture cannot say one token after another and take some back, so drafts cannot be "
+                    "checked; use --draft auto",
+                    runtime_.file.parts[0].path);
     report.can_draft = report.mode == Mode::kStream && runtime_.devices.empty() && one_after_another;
-    if (options.drafts == DraftKind::kNone) return {};
     // Experts that a wrong guess names are read for nothing; a dense model's bytes do not depend on it.
     const bool reads_no_more = report.scanned_bytes > 0 && runtime_.shape.experts == 0;
-    if (options.drafts == DraftKind::kAuto && !(report.can_draft && reads_no_more)) return {};
-    if (!report.can_draft)
-        return fail(ErrorCode::kUnsupportedModel,
-                    "{}: drafts are for models that stream on the processor{}; use --draft auto",
-                    runtime_.file.parts[0].path,
-                    one_after_another ? "" : " and say one token after another, which this architecture does not");
+    const bool drafts = asks_for_drafts(options) || (options.drafts == DraftKind::kAuto && reads_no_more);
+    if (!report.can_draft || !drafts) return {};
     report.drafts = draft_model_ ? options.draft_model_path : "lookup";
     runtime_.drafting = std::make_unique<Drafting>(std::move(draft_model_));
     return {};

@@ -136,7 +136,7 @@ Status Answer::evaluate_next() {
     tokens.append_range(draft_.tokens);
     const int64_t begin_us = now_us();
     const Status status = session_.evaluate(tokens, LogitsWanted::kOneByOne);
-    if (drafting_ != nullptr) drafting_->note_pass(tokens.size(), now_us() - begin_us);
+    if (drafting_ != nullptr && status) drafting_->note_pass(tokens.size(), now_us() - begin_us);
     if (!was_cancelled(status)) return status;
     end(StopReason::kCancelled);
     return {};
