@@ -63,9 +63,13 @@ Result<std::vector<Token>> DraftModel::draft(std::span<const Token> text, size_t
 }
 
 // The last token is always evaluated: its logits are wanted.
-Status DraftModel::read(std::span<const Token> text) {
+size_t DraftModel::unread_tokens(std::span<const Token> text) const {
     const auto common = static_cast<size_t>(std::ranges::mismatch(timeline_, text).in1 - timeline_.begin());
-    const size_t kept = std::min(common, text.size() - 1);
+    return text.size() - std::min(common, text.size() - 1);
+}
+
+Status DraftModel::read(std::span<const Token> text) {
+    const size_t kept = text.size() - unread_tokens(text);
     if (kept < timeline_.size()) {
         const Status cut = session_->rewind(static_cast<uint32_t>(kept));
         timeline_.resize(cut ? kept : 0);  // one that cannot go back has forgotten everything

@@ -22,6 +22,9 @@ public:
     // new of `text` first. Errors: as Session::evaluate.
     Result<std::vector<Token>> draft(std::span<const Token> text, size_t most);
 
+    // How many tokens of `text` draft() would read first.
+    size_t unread_tokens(std::span<const Token> text) const;
+
 private:
     DraftModel(std::unique_ptr<Engine> engine, Token common_tokens)
         : engine_(std::move(engine)), common_tokens_(common_tokens) {}

@@ -23,9 +23,11 @@ Result<Draft> Drafting::draft_by_model(std::span<const Token> text, size_t seque
     Draft draft{{}, DraftBasis::kModel};
     const size_t length = pace_.tokens(draft.basis, sequences, most);
     if (length == 0) return draft;
+    // A prompt that the model reads for the first time says nothing about what drafts cost.
+    const bool is_new = model_->unread_tokens(text) > DraftPace::kMostPassTokens;
     const int64_t begin_us = now_us();
     HYPURA_ASSIGN(draft.tokens, model_->draft(text, length));
-    model_us_ += now_us() - begin_us;
+    if (!is_new) model_us_ += now_us() - begin_us;
     return draft;
 }
 

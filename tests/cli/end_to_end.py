@@ -145,6 +145,20 @@ class Answers(unittest.TestCase):
         # The last token is not evaluated: nothing is to follow it.
         self.assertEqual(speed["prompt_tokens"] + speed["generated_tokens"], 257)
 
+    def test_drafts_change_nothing(self):
+        self.check(CASES, *STREAM, "--draft", "lookup")
+        self.check(CASES[:2], *STREAM, "--draft", MODEL)
+
+    def test_drafts_are_counted(self):
+        with tempfile.TemporaryDirectory() as folder:
+            stats = os.path.join(folder, "stats.json")
+            ran = hypura("run", MODEL, *STREAM, "--draft", MODEL, "-p", CASES[0]["prompt"], "--stats", stats)
+            self.assertEqual(ran.returncode, 0, ran.stderr)
+            drafts = json.loads(pathlib.Path(stats).read_text())["drafts"]
+        self.assertEqual(drafts["from"], MODEL)
+        self.assertGreater(drafts["accepted_tokens"], 0)
+        self.assertRegex(ran.stderr, r"drafts +\d+ of \d+ drafted tokens were right")
+
     def test_a_transient_read_error_changes_nothing(self):
         self.check(CASES[:1], *STREAM, "--fault", "5:eio")
         self.check(CASES[:1], *STREAM, "--fault", "5:short")
@@ -640,6 +654,13 @@ class Errors(unittest.TestCase):
             ran = hypura("run", MODEL, "-p", "x", *flags)
             self.assertEqual(ran.returncode, code, ran.stderr)
             self.assertRegex(ran.stderr, f"^hypura: .*{word}.*\n$")
+
+    # Before anything is loaded: drafts cost nothing where they could not be checked.
+    def test_drafts_need_a_model_that_streams(self):
+        ran = hypura("run", MODEL, "-p", "x", "--mode", "resident", "--draft", "lookup")
+        self.assertEqual(ran.stdout, "")
+        self.assertRegex(ran.stderr, "^hypura: .*drafts are for models that stream on the processor.*\n$")
+        self.check(3, "run", MODEL, "-p", "x", *STREAM, "--draft", "/no/such/small.gguf")
 
     def test_paths(self):
         self.check(3, "run", "/no/such/model.gguf", "-p", "x")
