@@ -1,5 +1,6 @@
 #include "engine/attention_rows.h"
 
+#include "base/bytes.h"
 #include "engine/graph_capture.h"
 #include "engine/llama_library.h"
 
@@ -12,7 +13,7 @@
 namespace hypura::engine {
 namespace {
 
-constexpr int64_t kCellsAtATime = 256;  // libllama shows the KV cache to a graph in steps of so many cells
+constexpr uint64_t kCellsAtATime = 256;  // libllama shows the KV cache to a graph in steps of so many cells
 
 // A tensor of ours over what `source` is computed to.
 ggml_tensor* leaf(ggml_context* context, const ggml_tensor* source) {
@@ -28,41 +29,33 @@ void take_row(ggml_tensor* tensor, int64_t row) {
     tensor->ne[1] = 1;
 }
 
-// One behind the last cell that the row may see.
-int64_t seen_cells(const ggml_tensor* mask_row) {
-    const auto* const values = static_cast<const ggml_fp16_t*>(mask_row->data);
-    int64_t cells = mask_row->ne[0];
+// How far libllama shows the KV cache to a pass whose last token is the row's: up to the last cell that the row sees.
+int64_t cells_shown_to(const ggml_tensor* mask, int64_t row) {
+    const auto* const begin = static_cast<const std::byte*>(mask->data) + static_cast<size_t>(row) * mask->nb[1];
+    const auto* const values = reinterpret_cast<const ggml_fp16_t*>(begin);
+    int64_t cells = mask->ne[0];
     while (cells > 0 && std::isinf(ggml_fp16_to_fp32(values[cells - 1]))) --cells;
-    return cells;
-}
-
-int64_t shown_cells(int64_t cells) { return (cells + kCellsAtATime - 1) / kCellsAtATime * kCellsAtATime; }
-
-ggml_tensor* mask_of(ggml_context* context, const ggml_tensor* node, int64_t row) {
-    ggml_tensor* const mask = leaf(context, node->src[3]);
-    if (mask == nullptr) return nullptr;
-    take_row(mask, row);
-    return mask;
+    return static_cast<int64_t>(align_up(static_cast<uint64_t>(cells), kCellsAtATime));
 }
 
 // How many cells libllama would show to a pass of this row alone: less than to all, where the cells of later rows are
 // what the cache was shown further for.
-int64_t cells_of_row(ggml_context* context, const ggml_tensor* node, int64_t row) {
+int64_t cells_of_row(const ggml_tensor* node, int64_t row) {
+    const ggml_tensor* const mask = node->src[3];
     const int64_t all = node->src[1]->ne[1];
-    const int64_t rows = node->ne[2];
-    if (node->src[3] == nullptr) return all;
-    const int64_t last = shown_cells(seen_cells(mask_of(context, node, rows - 1)));
-    return last < all ? all : std::min(all, shown_cells(seen_cells(mask_of(context, node, row))));
+    if (mask == nullptr || cells_shown_to(mask, node->ne[2] - 1) < all) return all;
+    return std::min(all, cells_shown_to(mask, row));
 }
 
 // The node's operation for one row, into the row's place in the node's result.
 ggml_tensor* attention_of_row(ggml_context* context, const ggml_tensor* node, int64_t row) {
     std::array<ggml_tensor*, 3> inputs{leaf(context, node->src[0]), leaf(context, node->src[1]),
                                        leaf(context, node->src[2])};
-    ggml_tensor* const mask = mask_of(context, node, row);
+    ggml_tensor* const mask = leaf(context, node->src[3]);
     take_row(inputs[0], row);
-    inputs[1]->ne[1] = inputs[2]->ne[1] = cells_of_row(context, node, row);
+    inputs[1]->ne[1] = inputs[2]->ne[1] = cells_of_row(node, row);
     if (mask != nullptr) {
+        take_row(mask, row);
         mask->ne[0] = inputs[1]->ne[1];
         mask->nb[1] = mask->nb[2] = mask->nb[3] = static_cast<size_t>(mask->ne[0]) * mask->nb[0];
     }
@@ -111,7 +104,7 @@ bool AttentionRows::computed(ggml_tensor* node) {
 
 Status AttentionRows::attend(ggml_tensor* node) {
     const auto rows = static_cast<size_t>(node->ne[2]);
-    constexpr size_t kTensorsOfRow = 10;  // inputs, masks and the result
+    constexpr size_t kTensorsOfRow = 6;  // five inputs and the result
     graph_memory_.resize(rows * kTensorsOfRow * ggml_tensor_overhead() +
                          ggml_graph_overhead_custom(rows * kTensorsOfRow, false));
     const GgmlContextHandle context(

@@ -32,17 +32,18 @@ size_t common_vocabulary(const gguf::ModelFile& a, const gguf::ModelFile& b) {
 
 Result<std::unique_ptr<DraftModel>> DraftModel::open(const std::string& path, const gguf::ModelFile& target,
                                                      uint32_t context_tokens, uint32_t threads) {
-    HYPURA_ASSIGN(auto engine, Engine::open({.model_path = path,
-                                             .mode = Mode::kResident,
-                                             .context_tokens = context_tokens,
-                                             .threads = threads,
-                                             .devices = {"none"}}));
-    const size_t common_tokens = common_vocabulary(engine->file(), target);
+    HYPURA_ASSIGN(const gguf::ModelFile file, gguf::open_model(path));
+    const size_t common_tokens = common_vocabulary(file, target);
     if (common_tokens == 0)
         return fail(ErrorCode::kUnsupportedModel,
                     "{}: its tokens are not those of {}, so it cannot draft for it; name a smaller model of the same "
                     "family",
                     path, target.parts[0].path);
+    HYPURA_ASSIGN(auto engine, Engine::open({.model_path = path,
+                                             .mode = Mode::kResident,
+                                             .context_tokens = context_tokens,
+                                             .threads = threads,
+                                             .devices = {"none"}}));
     std::unique_ptr<DraftModel> model(new DraftModel(std::move(engine), static_cast<Token>(common_tokens)));
     HYPURA_ASSIGN(model->session_, model->engine_->new_session());
     return model;
