@@ -1,7 +1,7 @@
 // Drafts: guesses at the next tokens, which one pass over the weights checks together with the token before them. What
 // the model would have said anyway is taken, the rest is thrown away, so a draft changes how long a text takes and not
 // what it says. Where weights stream, a pass costs what it reads, and a dense model reads the same for one token and
-// for eight: docs/drafts.md.
+// for seven: docs/drafts.md.
 //
 // One per engine; the model thread's, as everything of an engine.
 #pragma once
